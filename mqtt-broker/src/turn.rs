@@ -70,6 +70,7 @@ impl<H: Hooks> Broker<H> {
             || !self.sessions_with_work.is_empty()
             || !self.fanouts.is_empty()
             || !self.to_other_members.is_empty()
+            || self.has_unsure()
             || !self.released_acknowledgements.is_empty()
             || !self.ending_sessions.is_empty()
     }
@@ -87,6 +88,8 @@ impl<H: Hooks> Broker<H> {
         self.continue_fanout(now);
         self.begin();
         self.continue_handing_over(now);
+        self.begin();
+        self.continue_unsure(now);
         self.begin();
         self.continue_releasing();
         self.begin();

@@ -55,6 +55,13 @@ pub(crate) struct MemberSearch {
     name: u64,
 }
 
+impl MemberSearch {
+    /// Returns the bytes that it counts in the limits.
+    pub(crate) fn size(&self) -> usize {
+        self.message.size()
+    }
+}
+
 impl<H: Hooks> Broker<H> {
     /// Ends the reading of records; call it also if there were none. A client that was connected then counts as one whose
     /// connection was lost: its will is due after its delay, and its session begins to expire.
@@ -367,9 +374,9 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Keeps a message of an ended session until the other shards are known: one of them may have members. Returns `false` if they are
-    /// known, and without a journal.
+    /// known, if there is no room, and without a journal.
     pub(crate) fn search_others_later(&mut self, item: &Queued, origin: u64) -> bool {
-        if self.knows_other_shards() {
+        if self.knows_other_shards() || !self.has_room_for_search(item.message.size()) {
             return false;
         }
         let journal = self.journal.as_ref();

@@ -13,10 +13,12 @@ use crate::connection::ConnectionId;
 use crate::hooks::Hooks;
 use crate::pressure::WaitsFor;
 
-/// How many topics another shard is told for one receiver, and for all receivers. The publishers of further topics do not wait. If the
-/// queue of the receiver reaches four times its limits, the receiver counts as slow, and its queue drops messages.
+/// How many topics another shard is told for one receiver, how many different ones for all receivers, and how many all shards are told where
+/// a topic counts for each receiver (about 32 MB). The publishers of further topics do not wait. If the queue of the receiver reaches four times
+/// its limits, the receiver counts as slow, and its queue drops messages.
 const MOST_OF_RECEIVER: usize = 1 << 14;
 const MOST: usize = 1 << 18;
+const MOST_OF_ALL: usize = 1 << 20;
 
 /// The topics with receivers that are too full, on both sides of a link, as hashes that all shards compute alike.
 #[derive(Debug, Default)]
@@ -144,17 +146,17 @@ impl<H: Hooks> Broker<H> {
         let Some(told) = pressure.map(|pressure| &mut pressure.told) else {
             return;
         };
-        if told.len() >= MOST_OF_RECEIVER || !told.insert((shard, topic)) {
+        let Some(links) = &mut self.links else { return };
+        if told.len() >= MOST_OF_RECEIVER || links.told >= MOST_OF_ALL {
             return;
         }
-        let links = self.links.as_mut();
-        let counts = links.is_some_and(|links| {
+        if !told.contains(&(shard, topic))
+            && let Some(peer) = links.peer(shard)
+            && peer.busy.count_receiver(topic)
+        {
+            told.insert((shard, topic));
+            links.told = links.told.saturating_add(1);
             links.has_news = true;
-            let peer = links.peer(shard);
-            peer.is_some_and(|peer| peer.busy.count_receiver(topic))
-        });
-        if !counts {
-            told.remove(&(shard, topic));
         }
     }
 
@@ -164,6 +166,7 @@ impl<H: Hooks> Broker<H> {
             return;
         };
         self.meter.spend(told.len() / 4);
+        links.told = links.told.saturating_sub(told.len());
         links.has_news = true;
         for (shard, topic) in told {
             if let Some(peer) = links.peer(shard) {

@@ -115,7 +115,8 @@ impl<H: Hooks> Broker<H> {
         let routed = match kind {
             Kind::Live => self.route(Some(key), message, now),
             Kind::Unsure => {
-                self.set_unsure(true);
+                let is_kept = self.keep_unsure(message, now);
+                self.set_unsure(!is_kept);
                 let routed = self.route(Some(key), message, now);
                 self.set_unsure(false);
                 routed
@@ -220,7 +221,7 @@ impl<H: Hooks> Broker<H> {
     /// Returns whether a message from another shard is one that may have missed shared subscriptions of this shard.
     pub(crate) fn is_unsure(&self) -> bool {
         let links = self.links.as_ref();
-        links.is_some_and(|links| links.is_unsure && links.knows_present())
+        links.is_some_and(|links| links.is_unsure)
     }
 
     /// Returns whether all members of a shared subscription are clients of this shard.

@@ -12,7 +12,8 @@
 //! own clients, `control.rs` tells them to the other shards, `table.rs` applies what the others tell, `incoming.rs` handles messages
 //! of other shards, `retained.rs` keeps the retained messages of all shards the same, `stale.rs` repairs them, `arrivals.rs` finds the shard of a new client,
 //! `places.rs` counts the sessions of all shards, of users and of addresses, `busy.rs` makes publishers wait for receivers of other
-//! shards whose queues are too full, and `away.rs` for shards that are away.
+//! shards whose queues are too full, and `away.rs` for shards that are away. `unsure.rs` keeps what came from a shard that did not know this
+//! one, and `hash.rs` has the hash that all builds of the program share.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -42,6 +43,7 @@ mod retained;
 mod stale;
 mod statistics;
 mod table;
+mod unsure;
 mod visited;
 
 pub use arrivals::Elsewhere;
@@ -50,6 +52,7 @@ use hash::stable_hash;
 pub use places::PlaceOf;
 pub(crate) use retained::is_for_keeping;
 use table::Peer;
+use unsure::Unsure;
 pub(crate) use visited::Visited;
 
 /// How many shards there may be.
@@ -91,6 +94,12 @@ pub(crate) struct Links {
     wills: Vec<(u64, Message)>,
     /// Messages of an earlier process for shared subscriptions, until then.
     searches: Vec<MemberSearch>,
+    /// The bytes of these messages.
+    searches_bytes: usize,
+    /// Messages for shared subscriptions from shards that did not know the filters of this one.
+    unsure: Unsure,
+    /// How many topics other shards are told, for all receivers.
+    told: usize,
     /// The shared subscriptions of messages of an earlier process, which may have no members, until then.
     held_shares: Vec<Arc<str>>,
     /// How many changes of the own filters there were.
@@ -119,6 +128,9 @@ impl Links {
             has_news: false,
             wills: Vec::new(),
             searches: Vec::new(),
+            searches_bytes: 0,
+            unsure: Unsure::default(),
+            told: 0,
             held_shares: Vec::new(),
             changes: 0,
             received: (0, 0),
@@ -334,8 +346,17 @@ impl<H: Hooks> Broker<H> {
 
     pub(crate) fn search_member_later(&mut self, search: MemberSearch) {
         if let Some(links) = &mut self.links {
+            links.searches_bytes = links.searches_bytes.saturating_add(search.size());
             links.searches.push(search);
         }
+    }
+
+    /// Returns whether such messages have room for one more: they have the limits of one queue, beside those that an earlier process left.
+    pub(crate) fn has_room_for_search(&self, size: usize) -> bool {
+        self.links.as_ref().is_some_and(|links| {
+            let bytes = links.searches_bytes.saturating_add(size);
+            links.searches.len() < self.config.queued_messages && bytes <= self.config.queued_bytes
+        })
     }
 
     pub(crate) fn end_share_later(&mut self, filter: &str) {
@@ -357,6 +378,7 @@ impl<H: Hooks> Broker<H> {
         }
         let Some(links) = &mut self.links else { return };
         let searches = std::mem::take(&mut links.searches);
+        links.searches_bytes = 0;
         let held_shares = std::mem::take(&mut links.held_shares);
         self.search_members(searches, now);
         for filter in held_shares {

@@ -13,6 +13,7 @@ mod busy;
 mod filling;
 mod peer;
 mod stale;
+mod unsure;
 mod whole;
 
 use whole::{NOW, Whole};

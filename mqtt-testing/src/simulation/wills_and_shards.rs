@@ -76,8 +76,8 @@ impl Expectations {
     }
 
     /// Returns whether a QoS 1 message of another shard may come as a new one after newer messages: its first copy came over the link
-    /// before the client subscribed, and the link was lost before the acknowledgement, so that the same packet was sent again (3.1.1
-    /// and 5, 4.6: the order of copies is not that of messages).
+    /// before the client subscribed, or expired in its queue, and the link was lost before the acknowledgement, so that the same packet was
+    /// sent again (3.1.1 and 5, 4.6: the order of copies is not that of messages).
     pub(super) fn a_link_may_bring_late(
         &self,
         life: &Life,
@@ -86,7 +86,8 @@ impl Expectations {
     ) -> bool {
         let sent = published.sent;
         let mut subscribed = life.subscribed.iter();
-        let finds_new = life.streams[heard.stream].created > sent
+        let finds_new = published.expires
+            || life.streams[heard.stream].created > sent
             || !subscribed.any(|old| old.matches(&heard.topic) && old.surely(sent, sent));
         let publisher = self.lives.get(published.publisher);
         let crosses = publisher.is_some_and(|publisher| publisher.home != life.home);

@@ -182,6 +182,24 @@ fn the_processes_are_one_broker() {
     assert_eq!(all, (0..300).collect::<Vec<_>>());
 }
 
+/// A process that is stopped ends the clients that it relays as the owner ends its own: with a reason, and their wills.
+#[test]
+fn relayed_clients_get_a_reason_when_their_process_is_stopped() {
+    let servers = NatsServers::start(1, "");
+    let mut nodes = three(&servers, "--engine-replicas 1");
+    let ids = clients(&nodes, "client");
+    let watcher = at_wrong(&nodes, 2, &format!("sub -i {} -t w -C 1 -d", ids[2]));
+    watcher.wait_stderr("receiving SUBACK");
+    let with_will = "-t t -d --will-topic w --will-payload gone";
+    let relayed = at_wrong(&nodes, 0, &format!("sub -V 5 -i {} {with_will}", ids[0]));
+    relayed.wait_stderr("receiving SUBACK");
+    let stopped = nodes.remove(1).process;
+    stopped.signal("TERM");
+    assert_eq!(stopped.end().code, Some(0));
+    relayed.wait_stderr("receiving DISCONNECT");
+    assert_eq!(watcher.end().stdout, "gone\n");
+}
+
 pub(crate) fn is_unavailable(ended: &Ended) -> bool {
     ended.code != Some(0) && ended.stderr.contains("server unavailable")
 }

@@ -7,12 +7,12 @@
 //! | 1 | reason code (5); left out with what follows if it is success without properties |
 //! | block | properties (5); left out if there are none |
 
-use crate::encode::{Body, Draft};
+use crate::encode::{Body, Draft, first_byte};
 use crate::id::PacketId;
 use crate::out::Out;
 use crate::properties::Properties;
 use crate::version::Version;
-use crate::wire::{PacketType, ReasonCode, View, layout};
+use crate::wire::{PacketType, ReasonCode, View};
 
 /// An acknowledgement: a step in the delivery of a QoS 1 or QoS 2 message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -99,14 +99,19 @@ impl Body for (AckKind, &Ack<'_>) {
     #[inline]
     fn write_plain(&self, _: Version, out: &mut [u8]) -> Option<usize> {
         let (kind, ack) = self;
-        let kind = kind.packet_type().get();
+        let first = first_byte(kind.packet_type());
         let out = out.first_chunk_mut()?;
         if ack.reason != ReasonCode::Success || !ack.properties.is_empty() {
             return None;
         }
         let [high, low] = ack.packet_id.get().to_be_bytes();
-        *out = [kind << 4 | layout(kind, false).flags(), 2, high, low];
+        *out = [first, 2, high, low];
         Some(out.len())
+    }
+
+    #[inline]
+    fn first_byte(&self) -> u8 {
+        first_byte(self.0.packet_type())
     }
 
     #[inline]
@@ -116,6 +121,6 @@ impl Body for (AckKind, &Ack<'_>) {
             reason: ack.reason,
             ..Draft::with_id(kind.packet_type(), ack.packet_id, ack.properties)
         };
-        draft.write(version, out, &|_| {});
+        draft.write(version, out);
     }
 }

@@ -4,7 +4,7 @@ use crate::encode::{Body, Draft};
 use crate::out::Out;
 use crate::properties::Properties;
 use crate::version::Version;
-use crate::wire::{PacketType, ReasonCode, View};
+use crate::wire::{PacketType, ReasonCode, View, kind};
 
 /// A step of an extended authentication (5, section 4.12).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -25,9 +25,13 @@ impl<'a> Auth<'a> {
 }
 
 impl Body for Auth<'_> {
+    fn first_byte(&self) -> u8 {
+        kind::AUTH << 4
+    }
+
     fn write(&self, version: Version, out: &mut Out<'_>) {
         let reason = self.reason;
         let draft = Draft::new(PacketType::Auth, self.properties);
-        Draft { reason, ..draft }.write(version, out, &|_| {});
+        Draft { reason, ..draft }.write(version, out);
     }
 }

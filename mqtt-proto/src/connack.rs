@@ -35,16 +35,18 @@ impl<'a> ConnAck<'a> {
 }
 
 impl Body for ConnAck<'_> {
+    fn first_byte(&self) -> u8 {
+        kind::CONNACK << 4
+    }
+
     fn write(&self, version: Version, out: &mut Out<'_>) {
         let is_refusal = self.reason != ReasonCode::Success;
         let code = self.reason.code(PacketType::ConnAck, version.is_v5());
-        out.packet(kind::CONNACK << 4, 0, |out| {
-            let present = self.session_present;
-            out.refuse_if(present && is_refusal, Unencodable::SessionPresentOnRefusal);
-            out.writer.u8(u8::from(present));
-            out.refuse_if(code.is_none(), Unencodable::ReasonCode(self.reason));
-            out.writer.u8(code.unwrap_or_default());
-            self.properties.write_if(version, kind::CONNACK, out);
-        });
+        let present = self.session_present;
+        out.refuse_if(present && is_refusal, Unencodable::SessionPresentOnRefusal);
+        out.writer.u8(u8::from(present));
+        out.refuse_if(code.is_none(), Unencodable::ReasonCode(self.reason));
+        out.writer.u8(code.unwrap_or_default());
+        self.properties.write_if(version, kind::CONNACK, out);
     }
 }

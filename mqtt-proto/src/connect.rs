@@ -21,7 +21,7 @@ use crate::topic::TopicName;
 use crate::version::Version;
 use crate::wire::view::connect::*;
 use crate::wire::view::{WILL_PROPERTIES, connect_fault};
-use crate::wire::{PacketType, Reader, View, kind, text_fits};
+use crate::wire::{Reader, View, kind, text_fits};
 
 /// A client's request for a connection. This is the only packet that contains its version.
 ///
@@ -228,33 +228,35 @@ impl<'a> Will<'a> {
 }
 
 impl Body for Connect<'_> {
+    fn first_byte(&self) -> u8 {
+        kind::CONNECT << 4
+    }
+
     fn write(&self, _: Version, out: &mut Out<'_>) {
         let version = self.version;
-        out.packet(PacketType::Connect.get() << 4, 0, |out| {
-            out.writer.binary(version.protocol_name().as_bytes());
-            let bridge = self.bridge && !version.is_v5();
-            out.writer
-                .u8(version.level() | if bridge { BRIDGE } else { 0 });
-            // 3.1.1 [MQTT-3.1.2-22]: the types of the fields exclude all other wrong flags.
-            let alone = self.password.is_some() && self.user_name.is_none();
-            let wrong = alone && !version.is_v5();
-            out.refuse_if(wrong, Unencodable::PasswordWithoutUserName);
-            out.writer.u8(self.flags());
-            out.writer.u16(self.keep_alive);
-            self.properties.write_if(version, kind::CONNECT, out);
-            out.text(Field::ClientId, self.client_id.as_bytes());
-            if let Some(will) = &self.will {
-                will.properties.write_if(version, WILL_PROPERTIES, out);
-                out.refuse_if(will.topic.is_none(), Unencodable::NoTopic);
-                out.binary(Field::TopicName, will.topic.as_bytes());
-                out.binary(Field::WillPayload, will.payload);
-            }
-            if let Some(user_name) = self.user_name {
-                out.text(Field::UserName, user_name.as_bytes());
-            }
-            if let Some(password) = self.password {
-                out.binary(Field::Password, password);
-            }
-        });
+        out.writer.binary(version.protocol_name().as_bytes());
+        let bridge = self.bridge && !version.is_v5();
+        out.writer
+            .u8(version.level() | if bridge { BRIDGE } else { 0 });
+        // 3.1.1 [MQTT-3.1.2-22]: the types of the fields exclude all other wrong flags.
+        let alone = self.password.is_some() && self.user_name.is_none();
+        let wrong = alone && !version.is_v5();
+        out.refuse_if(wrong, Unencodable::PasswordWithoutUserName);
+        out.writer.u8(self.flags());
+        out.writer.u16(self.keep_alive);
+        self.properties.write_if(version, kind::CONNECT, out);
+        out.text(Field::ClientId, self.client_id.as_bytes());
+        if let Some(will) = &self.will {
+            will.properties.write_if(version, WILL_PROPERTIES, out);
+            out.refuse_if(will.topic.is_none(), Unencodable::NoTopic);
+            out.binary(Field::TopicName, will.topic.as_bytes());
+            out.binary(Field::WillPayload, will.payload);
+        }
+        if let Some(user_name) = self.user_name {
+            out.text(Field::UserName, user_name.as_bytes());
+        }
+        if let Some(password) = self.password {
+            out.binary(Field::Password, password);
+        }
     }
 }

@@ -4,7 +4,7 @@ use crate::encode::{Body, Draft};
 use crate::out::Out;
 use crate::properties::Properties;
 use crate::version::Version;
-use crate::wire::{PacketType, ReasonCode, View};
+use crate::wire::{PacketType, ReasonCode, View, kind};
 
 /// Announces the end of the connection and, in MQTT 5, its reason.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -25,9 +25,13 @@ impl<'a> Disconnect<'a> {
 }
 
 impl Body for Disconnect<'_> {
+    fn first_byte(&self) -> u8 {
+        kind::DISCONNECT << 4
+    }
+
     fn write(&self, version: Version, out: &mut Out<'_>) {
         let reason = self.reason;
         let draft = Draft::new(PacketType::Disconnect, self.properties);
-        Draft { reason, ..draft }.write(version, out, &|_| {});
+        Draft { reason, ..draft }.write(version, out);
     }
 }

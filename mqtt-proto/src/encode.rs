@@ -3,9 +3,9 @@
 use crate::error::{EncodeError, Field, Unencodable};
 use crate::id::PacketId;
 use crate::list::List;
+use crate::num::to_u32;
 use crate::out::Out;
 use crate::properties::Properties;
-use crate::subscribe::Subscription;
 use crate::tune::FAST;
 use crate::version::Version;
 use crate::wire::{Layout, PacketType, ReasonCode, layout, reason_fits};
@@ -32,37 +32,93 @@ pub(crate) mod sealed {
     impl<T: super::Body> Sealed for T {}
 }
 
-/// Writes the bytes of a packet. Each type with this trait has [`Encode`].
+/// The content of a packet. Each type with this trait has [`Encode`].
 pub trait Body {
     /// The fast path for packets that are sent often. Returns `None` for all but their most common form; [`Self::write`] then
     /// writes or refuses the packet.
     #[inline]
-    fn write_plain(&self, _: Version, _: &mut [u8]) -> Option<usize> {
+    fn write_plain(&self, _: Version, _: &mut [u8]) -> Option<usize>
+    where
+        Self: Sized,
+    {
         None
     }
 
-    /// Writes the packet, or stores in `out` why it cannot be encoded.
+    /// Returns a lower limit of the length of what [`Self::write`] writes.
+    #[inline]
+    fn least(&self) -> usize
+    where
+        Self: Sized,
+    {
+        0
+    }
+
+    /// Returns the first byte of the packet: its type and its flags.
+    fn first_byte(&self) -> u8;
+
+    /// Writes what follows the fixed header, or stores in `out` why it cannot be encoded.
     fn write(&self, version: Version, out: &mut Out<'_>);
+}
+
+/// Returns the length of a packet in bytes.
+///
+/// # Errors
+/// The first reason why the packet cannot be encoded.
+#[cfg_attr(target_pointer_width = "64", inline)]
+#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+pub fn packet_len(packet: &dyn Body, version: Version) -> Result<usize, EncodeError> {
+    let mut out = Out::new(&mut []);
+    packet.write(version, &mut out);
+    // The fixed header has a first byte and this length.
+    out.length(out.writer.len());
+    out.writer.skip(1);
+    out.finish()
+}
+
+/// Writes a packet whose length was measured to the front of `room`.
+#[cfg_attr(target_pointer_width = "64", inline)]
+#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+pub fn write_packet(packet: &dyn Body, version: Version, len: usize, room: &mut [u8]) {
+    let mut out = Out::new(room);
+    out.writer.u8(packet.first_byte());
+    out.writer.varint(to_u32(rest_of(len)));
+    packet.write(version, &mut out);
+}
+
+/// Returns the remaining length of a packet that is `len` bytes long.
+const fn rest_of(len: usize) -> usize {
+    let rest = len.wrapping_sub(1);
+    rest.wrapping_sub(match rest {
+        0..=0x80 => 1,
+        0x81..=0x4001 => 2,
+        0x4002..=0x20_0002 => 3,
+        _ => 4,
+    })
 }
 
 impl<T: Body> Encode for T {
     #[inline]
     fn encoded_len(&self, version: Version) -> Result<usize, EncodeError> {
-        let mut out = Out::new(&mut []);
-        self.write(version, &mut out);
-        out.finish()
+        packet_len(self, version)
     }
 
     #[inline]
     fn encode(&self, version: Version, out: &mut [u8]) -> Result<usize, EncodeError> {
-        if FAST && let Some(len) = self.write_plain(version, out) {
-            return Ok(len);
-        }
         let available = out.len();
-        let mut out = Out::new(out);
-        self.write(version, &mut out);
-        let needed = out.finish()?;
-        if out.writer.fits() {
+        let needed = if FAST {
+            if let Some(len) = self.write_plain(version, out) {
+                return Ok(len);
+            }
+            let mut out = Out::new(out);
+            out.writer.u8(self.first_byte());
+            out.sized(self.least(), |out| self.write(version, out));
+            out.finish()?
+        } else {
+            let len = packet_len(self, version)?;
+            write_packet(self, version, len, out);
+            len
+        };
+        if needed <= available {
             Ok(needed)
         } else {
             Err(EncodeError::BufferTooSmall { needed, available })
@@ -82,10 +138,6 @@ pub struct Draft<'p> {
     /// The properties.
     pub properties: Properties<'p>,
 }
-
-/// A function that passes each filter of a request to its argument. It is called more than once and must pass the same filters
-/// each time.
-pub type EachFilter<'f> = &'f dyn Fn(&mut dyn FnMut(Subscription<'_>));
 
 impl<'p> Draft<'p> {
     /// Makes the draft of a packet with these properties, without a packet identifier and with success as its reason.
@@ -109,21 +161,17 @@ impl<'p> Draft<'p> {
         }
     }
 
-    /// Writes the packet. `rest` writes the field that reaches to the end of the packet.
-    pub fn write(&self, version: Version, out: &mut Out<'_>, rest: &dyn Fn(&mut Out<'_>)) {
+    /// Writes the fields that the layout of the packet type has.
+    pub fn write(&self, version: Version, out: &mut Out<'_>) {
         let layout = layout(self.kind.get(), version.is_v5());
         out.refuse_if(
             !layout.has(Layout::EXISTS),
             Unencodable::NeedsV5(Field::Auth),
         );
-        let first = self.kind.get() << 4 | layout.flags();
-        out.packet(first, 0, |out| {
-            if let Some(id) = self.id {
-                out.writer.u16(id.get());
-            }
-            self.write_reason(layout, version, out);
-            rest(out);
-        });
+        if let Some(id) = self.id {
+            out.writer.u16(id.get());
+        }
+        self.write_reason(layout, version, out);
     }
 
     /// Writes the reason code and the properties in their shortest form.
@@ -156,21 +204,6 @@ impl<'p> Draft<'p> {
         out.writer.u8(reason.get());
     }
 
-    /// Writes SUBSCRIBE or UNSUBSCRIBE with the filters that `each` passes on. Only SUBSCRIBE has their options.
-    pub fn write_filters(&self, version: Version, out: &mut Out<'_>, each: EachFilter<'_>) {
-        self.write(version, out, &|out| {
-            let before = out.writer.len();
-            each(&mut |subscription| {
-                out.binary(Field::Filters, subscription.filter.as_bytes());
-                if matches!(self.kind, PacketType::Subscribe) {
-                    subscription.write_options(version, out);
-                }
-            });
-            let nothing = out.writer.len() == before;
-            out.refuse_if(nothing, Unencodable::EmptyList(Field::Filters));
-        });
-    }
-
     /// Writes SUBACK or UNSUBACK with these codes.
     pub(crate) fn write_codes(
         &self,
@@ -179,14 +212,86 @@ impl<'p> Draft<'p> {
         out: &mut Out<'_>,
     ) {
         let has_codes = layout(self.kind.get(), version.is_v5()).has(Layout::CODES);
-        self.write(version, out, &|out| {
-            let needs_v5 = Unencodable::NeedsV5(Field::ReasonCodes);
-            out.refuse_if(!has_codes && !codes.is_empty(), needs_v5);
-            let nothing = Unencodable::EmptyList(Field::ReasonCodes);
-            out.refuse_if(has_codes && codes.is_empty(), nothing);
-            for reason in codes {
-                self.write_code(reason, version, out);
-            }
-        });
+        self.write(version, out);
+        let needs_v5 = Unencodable::NeedsV5(Field::ReasonCodes);
+        out.refuse_if(!has_codes && !codes.is_empty(), needs_v5);
+        let nothing = Unencodable::EmptyList(Field::ReasonCodes);
+        out.refuse_if(has_codes && codes.is_empty(), nothing);
+        for reason in codes {
+            self.write_code(reason, version, out);
+        }
+    }
+}
+
+/// A filter of SUBSCRIBE or UNSUBSCRIBE.
+pub trait Filter: Copy {
+    /// The packet type.
+    const PACKET: PacketType;
+
+    /// Writes the filter, and its options if it has some.
+    fn write(&self, version: Version, out: &mut Out<'_>);
+}
+
+/// A SUBSCRIBE or UNSUBSCRIBE to be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a, L> {
+    /// The packet identifier.
+    pub id: PacketId,
+    /// The properties.
+    pub properties: Properties<'a>,
+    /// The filters: a slice or a list.
+    pub filters: L,
+}
+
+impl<F: Filter, L: Copy + IntoIterator<Item = F>> Body for Request<'_, L> {
+    fn first_byte(&self) -> u8 {
+        first_byte(F::PACKET)
+    }
+
+    fn write(&self, version: Version, out: &mut Out<'_>) {
+        Draft::with_id(F::PACKET, self.id, self.properties).write(version, out);
+        let before = out.writer.len();
+        for filter in self.filters {
+            filter.write(version, out);
+        }
+        let nothing = out.writer.len() == before;
+        out.refuse_if(nothing, Unencodable::EmptyList(Field::Filters));
+    }
+}
+
+impl<F: Filter> Filter for &F {
+    const PACKET: PacketType = F::PACKET;
+
+    fn write(&self, version: Version, out: &mut Out<'_>) {
+        F::write(self, version, out);
+    }
+}
+
+/// Returns the first byte of a packet whose type has fixed flags.
+pub(crate) fn first_byte(packet: PacketType) -> u8 {
+    packet.get() << 4 | layout(packet.get(), false).flags()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::num::to_usize;
+
+    #[test]
+    fn the_remaining_length_follows_from_the_length() {
+        for rest in [
+            0_u32,
+            1,
+            127,
+            128,
+            16_383,
+            16_384,
+            2_097_151,
+            2_097_152,
+            268_435_455,
+        ] {
+            let len = to_usize(rest) + crate::wire::varint_len(rest) + 1;
+            assert_eq!(rest_of(len), to_usize(rest));
+        }
     }
 }

@@ -73,7 +73,11 @@ impl<'b> Out<'b> {
     #[inline]
     pub(crate) fn sized(&mut self, least: usize, write: impl Fn(&mut Out<'_>)) {
         if !FAST {
-            return self.measured(&write);
+            // This is smaller code: nothing is moved.
+            let mut measure = Out::new(&mut []);
+            write(&mut measure);
+            self.length(measure.writer.len());
+            return write(self);
         }
         let start = self.writer.len();
         let guess = varint_len(to_u32(least));
@@ -85,23 +89,11 @@ impl<'b> Out<'b> {
         self.writer.set_varint(start, guess, len);
     }
 
-    /// Writes the same as [`Self::sized`] by calling `write` twice, first to measure. This is smaller code: nothing is moved,
-    /// and the function is not inlined.
-    #[inline(never)]
-    fn measured(&mut self, write: &dyn Fn(&mut Out<'_>)) {
-        let mut measure = Out::new(&mut []);
-        write(&mut measure);
-        let len = to_u32(measure.writer.len());
+    /// Writes a length as a variable byte integer.
+    #[inline]
+    pub(crate) fn length(&mut self, len: usize) {
+        let len = to_u32(len);
         self.refuse_if(len > VarInt::MAX.get(), Unencodable::PacketTooLong);
         self.writer.varint(len);
-        write(self);
-    }
-
-    /// Writes a packet: the first byte, the remaining length, and the body that `write` writes, which has at least `least`
-    /// bytes.
-    #[inline]
-    pub(crate) fn packet(&mut self, first: u8, least: usize, write: impl Fn(&mut Out<'_>)) {
-        self.writer.u8(first);
-        self.sized(least, write);
     }
 }

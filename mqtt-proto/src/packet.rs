@@ -5,7 +5,7 @@ use crate::auth::Auth;
 use crate::connack::ConnAck;
 use crate::connect::Connect;
 use crate::disconnect::Disconnect;
-use crate::encode::Body;
+use crate::encode::{Body, first_byte};
 use crate::error::DecodeError;
 use crate::id::PacketId;
 use crate::out::Out;
@@ -211,6 +211,20 @@ impl<'a> Packet<'a> {
 }
 
 impl Body for Packet<'_> {
+    fn least(&self) -> usize {
+        match self {
+            Self::Publish(packet) => packet.least(),
+            _ => 0,
+        }
+    }
+
+    fn first_byte(&self) -> u8 {
+        match self {
+            Self::Publish(packet) => packet.first_byte(),
+            _ => first_byte(self.packet_type()),
+        }
+    }
+
     fn write(&self, version: Version, out: &mut Out<'_>) {
         match self {
             Self::Connect(packet) => packet.write(version, out),

@@ -1,10 +1,9 @@
 //! PINGREQ and PINGRESP: sections 3.12 and 3.13. Both consist of the fixed header alone.
 
-use crate::encode::{Body, Draft};
+use crate::encode::Body;
 use crate::out::Out;
-use crate::properties::Properties;
 use crate::version::Version;
-use crate::wire::PacketType;
+use crate::wire::kind;
 
 /// A client asks the server to show that it is alive.
 ///
@@ -22,13 +21,17 @@ pub struct PingReq;
 pub struct PingResp;
 
 impl Body for PingReq {
-    fn write(&self, version: Version, out: &mut Out<'_>) {
-        Draft::new(PacketType::PingReq, Properties::EMPTY).write(version, out, &|_| {});
+    fn first_byte(&self) -> u8 {
+        kind::PINGREQ << 4
     }
+
+    fn write(&self, _: Version, _: &mut Out<'_>) {}
 }
 
 impl Body for PingResp {
-    fn write(&self, version: Version, out: &mut Out<'_>) {
-        Draft::new(PacketType::PingResp, Properties::EMPTY).write(version, out, &|_| {});
+    fn first_byte(&self) -> u8 {
+        kind::PINGRESP << 4
     }
+
+    fn write(&self, _: Version, _: &mut Out<'_>) {}
 }

@@ -113,6 +113,7 @@ macro_rules! enumeration {
 
             /// Writes the property. On hosts each property has code of its own, because looking up its layout costs 34
             /// instructions.
+            #[inline]
             pub(crate) fn write(&self, out: &mut Out<'_>) {
                 if !FAST {
                     return self.entry().write(out);

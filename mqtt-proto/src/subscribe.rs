@@ -6,7 +6,7 @@
 //! | block | properties (5) |
 //! | list | SUBSCRIBE: topic filters, each with a byte of options; SUBACK: a code for each filter |
 
-use crate::encode::{Body, Draft};
+use crate::encode::{Body, Draft, Filter, Request, first_byte};
 use crate::error::{Field, Unencodable};
 use crate::id::{PacketId, QoS};
 use crate::list::{List, sealed::ReadElement};
@@ -121,8 +121,13 @@ impl<'a> Subscription<'a> {
             },
         })
     }
+}
 
-    pub(crate) fn write_options(&self, version: Version, out: &mut Out<'_>) {
+impl Filter for Subscription<'_> {
+    const PACKET: PacketType = PacketType::Subscribe;
+
+    fn write(&self, version: Version, out: &mut Out<'_>) {
+        self.filter.write(version, out);
         let options = self.options();
         match options_fault(options, self.filter.as_bytes(), version.is_v5()) {
             Fault::NONE => {}
@@ -162,11 +167,17 @@ impl<'a> Subscribe<'a> {
 }
 
 impl Body for Subscribe<'_> {
+    fn first_byte(&self) -> u8 {
+        first_byte(PacketType::Subscribe)
+    }
+
     fn write(&self, version: Version, out: &mut Out<'_>) {
-        let draft = Draft::with_id(PacketType::Subscribe, self.packet_id, self.properties);
-        draft.write_filters(version, out, &|then| {
-            self.filters.into_iter().for_each(then)
-        });
+        let request = Request {
+            id: self.packet_id,
+            properties: self.properties,
+            filters: self.filters,
+        };
+        request.write(version, out);
     }
 }
 
@@ -204,6 +215,10 @@ impl<'a> SubAck<'a> {
 }
 
 impl Body for SubAck<'_> {
+    fn first_byte(&self) -> u8 {
+        first_byte(PacketType::SubAck)
+    }
+
     fn write(&self, version: Version, out: &mut Out<'_>) {
         let draft = Draft::with_id(PacketType::SubAck, self.packet_id, self.properties);
         draft.write_codes(&self.codes, version, out);

@@ -6,12 +6,13 @@
 //! | block | properties (5) |
 //! | list | UNSUBSCRIBE: topic filters; UNSUBACK: a code for each filter (5), nothing in 3.1.1 |
 
-use crate::encode::{Body, Draft};
-use crate::id::{PacketId, QoS};
+use crate::encode::{Body, Draft, Filter, Request, first_byte};
+use crate::error::Field;
+use crate::id::PacketId;
 use crate::list::List;
 use crate::out::Out;
 use crate::properties::Properties;
-use crate::subscribe::{SubAck, Subscription};
+use crate::subscribe::SubAck;
 use crate::topic::TopicFilter;
 use crate::version::Version;
 use crate::wire::{PacketType, ReasonCode, View};
@@ -47,15 +48,26 @@ impl<'a> Unsubscribe<'a> {
     }
 }
 
+impl Filter for TopicFilter<'_> {
+    const PACKET: PacketType = PacketType::Unsubscribe;
+
+    fn write(&self, _: Version, out: &mut Out<'_>) {
+        out.binary(Field::Filters, self.as_bytes());
+    }
+}
+
 impl Body for Unsubscribe<'_> {
+    fn first_byte(&self) -> u8 {
+        first_byte(PacketType::Unsubscribe)
+    }
+
     fn write(&self, version: Version, out: &mut Out<'_>) {
-        let draft = Draft::with_id(PacketType::Unsubscribe, self.packet_id, self.properties);
-        draft.write_filters(version, out, &|then| {
-            let filters = self.filters.into_iter();
-            filters
-                .map(|filter| Subscription::new(filter, QoS::AtMostOnce))
-                .for_each(then);
-        });
+        let request = Request {
+            id: self.packet_id,
+            properties: self.properties,
+            filters: self.filters,
+        };
+        request.write(version, out);
     }
 }
 
@@ -103,6 +115,10 @@ impl<'a> From<UnsubAck<'a>> for SubAck<'a> {
 }
 
 impl Body for UnsubAck<'_> {
+    fn first_byte(&self) -> u8 {
+        first_byte(PacketType::UnsubAck)
+    }
+
     fn write(&self, version: Version, out: &mut Out<'_>) {
         let draft = Draft::with_id(PacketType::UnsubAck, self.packet_id, self.properties);
         draft.write_codes(&self.codes, version, out);

@@ -8,6 +8,21 @@ use core::ops::Range;
 
 use crate::tune::FAST;
 
+/// Returns `len` items from `start` on; none if there are fewer.
+#[inline]
+pub(crate) fn part<T>(items: &[T], start: usize, len: usize) -> &[T] {
+    let rest = items.get(start..);
+    rest.and_then(|rest| rest.get(..len)).unwrap_or_default()
+}
+
+/// Returns the same items as [`part`], to be changed.
+#[inline]
+pub(crate) fn part_mut<T>(items: &mut [T], start: usize, len: usize) -> &mut [T] {
+    let rest = items.get_mut(start..);
+    rest.and_then(|rest| rest.get_mut(..len))
+        .unwrap_or_default()
+}
+
 /// Copies items from the front of one slice to the front of the other.
 #[inline]
 pub(crate) fn copy<T: Copy>(to: &mut [T], from: &[T]) {

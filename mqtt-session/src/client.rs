@@ -14,7 +14,6 @@ use crate::link::Phase;
 use crate::memory::Memory;
 use crate::problem::Problem;
 use crate::progress::{Found, Progress};
-use crate::requests::Filters;
 use crate::time::Instant;
 
 /// A client: its session, which outlives connections, and its connection. On a heap its type is `Client<'static>`; with lent
@@ -169,15 +168,8 @@ impl<'m> Client<'m> {
         now: Instant,
     ) -> Result<Token, Refused> {
         let now = self.at(now);
-        if self.engine.is_v5() {
-            self.engine
-                .link
-                .unsupported
-                .subscribe(filters, &properties)?;
-        }
-        let filters = Filters::Subscribe(filters);
         self.engine
-            .request(&mut self.memory, filters, properties, now)
+            .subscribe(&mut self.memory, filters, properties, now)
     }
 
     /// Sends UNSUBSCRIBE. [`Event::Unsubscribed`] reports the answer.
@@ -191,9 +183,8 @@ impl<'m> Client<'m> {
         now: Instant,
     ) -> Result<Token, Refused> {
         let now = self.at(now);
-        let filters = Filters::Unsubscribe(filters);
         self.engine
-            .request(&mut self.memory, filters, properties, now)
+            .unsubscribe(&mut self.memory, filters, properties, now)
     }
 
     /// Acknowledges a message by hand, in any order. MQTT 5 sends the reason code, 3.1.1 cannot.

@@ -14,7 +14,7 @@ use mqtt_proto::num::to_u16;
 use mqtt_proto::wire::View;
 use mqtt_proto::{EncodeError, PacketType, ReasonCode};
 
-use crate::bytes::move_down;
+use crate::bytes::{move_down, part, part_mut};
 use crate::engine::Engine;
 use crate::error::Refused;
 use crate::event::Receipt;
@@ -173,15 +173,14 @@ impl Engine {
 
     #[inline]
     fn received<'m>(&self, m: &'m Memory<'_>) -> &'m [ReceiveSlot] {
-        m.received()
-            .get(self.received_start()..self.received_end())
-            .unwrap_or_default()
+        let len = usize::from(self.session.received);
+        part(m.received(), self.received_start(), len)
     }
 
     #[inline]
     fn received_mut<'m>(&self, m: &'m mut Memory<'_>) -> &'m mut [ReceiveSlot] {
-        let place = self.received_start()..self.received_end();
-        m.received_mut().get_mut(place).unwrap_or_default()
+        let len = usize::from(self.session.received);
+        part_mut(m.received_mut(), self.received_start(), len)
     }
 
     /// Handles a complete message at QoS 1 or 2. The room for its acknowledgement was checked before.

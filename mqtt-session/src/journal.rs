@@ -5,7 +5,7 @@
 
 use mqtt_journal::{Entry, Machine, Outgoing, Record};
 use mqtt_proto::num::{to_u32, to_usize};
-use mqtt_proto::wire::View;
+use mqtt_proto::wire::{View, packet_len};
 use mqtt_proto::{PacketId, PacketType, PropertyId, Version};
 
 use crate::deferred::Deferred;
@@ -15,7 +15,7 @@ use crate::event::Outgoing as Message;
 use crate::log::{Barriers, Log, Needless};
 use crate::memory::Memory;
 use crate::notes::LastNote;
-use crate::outbound::{measured, prepare};
+use crate::outbound::prepare;
 use crate::outgoing::check_size;
 #[cfg(all(feature = "alloc", feature = "server"))]
 use crate::server_journal::Flows;
@@ -243,7 +243,8 @@ impl Engine {
         }
         let mut len = message.payload.len();
         if let Some(lent) = m.lent_journal() {
-            len = measured(&prepare(message), self.session.version)?;
+            let publish = prepare(message, PacketId::FIRST);
+            len = packet_len(&publish, self.session.version)?;
             let max = self
                 .journal
                 .as_ref()

@@ -13,7 +13,7 @@ use crate::event::{Ended, Token};
 use crate::link::Phase;
 use crate::memory::Memory;
 use crate::outbound::DUP;
-use crate::slots::Awaits;
+use crate::slots::{Awaits, Slot};
 use crate::tune::{JOURNAL, LARGE};
 
 /// A packet that is kept in any case is large from this length on. Copying a longer one costs more than the restriction to one
@@ -188,20 +188,20 @@ impl Engine {
     pub(crate) fn publish_large(
         &mut self,
         m: &mut Memory<'_>,
-        mut publish: Publish<'_>,
+        slot: &mut Slot,
+        publish: &Publish<'_>,
         len: usize,
-        awaits: Awaits,
-    ) -> Result<Token, Refused> {
+    ) -> Result<(), Refused> {
         if self.large.get().is_some() {
             return Err(Refused::Full);
         }
-        let slot = self.keep(m, &mut publish, len, (awaits, self.config.slots()))?;
-        self.add(m, slot);
-        self.record_message(m, &slot);
+        self.keep(m, slot, publish, (len, self.config.slots()))?;
+        self.add(m, *slot);
+        self.record_message(m, slot);
         let index = usize::from(self.session.len).wrapping_sub(1);
         self.send_large(m, index);
         self.link.cursor = self.session.len;
-        Ok(slot.token())
+        Ok(())
     }
 
     /// Starts to send the packet of a slot from where it is kept. Returns `false` while another one is on its way.

@@ -42,6 +42,7 @@ mod pieces;
 mod plain;
 mod receive;
 mod requests;
+mod search;
 mod slots;
 
 #[cfg(feature = "journal")]

@@ -6,10 +6,8 @@
 //! ```
 
 use mqtt_proto::num::to_usize;
-use mqtt_proto::wire::{Body, Out, Reader, View, frame, kind};
-use mqtt_proto::{
-    Delivery, EncodeError, MAX_PACKET, PacketId, PacketType, Publish, QoS, ReasonCode, Version,
-};
+use mqtt_proto::wire::{Reader, View, frame, kind, packet_len, write_packet};
+use mqtt_proto::{Delivery, MAX_PACKET, PacketId, PacketType, Publish, QoS, ReasonCode, Version};
 
 use crate::bytes::copy;
 use crate::config::Offline;
@@ -84,28 +82,31 @@ impl Engine {
         if online && self.link.cursor < self.session.len {
             return Err(Refused::Full);
         }
-        let publish = prepare(message);
-        let len = measured(&publish, self.session.version)?;
         let awaits = match message.qos {
             QoS::AtMostOnce => Awaits::CONNECTION,
             QoS::AtLeastOnce => Awaits::PUBACK,
             QoS::ExactlyOnce => Awaits::PUBREC,
         };
-        if !online {
+        let mut slot = self.next_slot(m, awaits);
+        let publish = &mut prepare(message, slot.packet_id());
+        let len = packet_len(publish, self.session.version)?;
+        let token = if !online {
             check_size(len, m.kept_limit())?;
-            let slot = self.keep_for_later(m, publish, len, awaits)?;
-            self.link.times.sent(now);
-            return Ok(Some(slot.token()));
-        }
-        check_size(len, self.largest_message(m))?;
-        // 5 [MQTT-4.9.0-2]
-        if awaits != Awaits::CONNECTION && !self.window_is_open(awaits) {
-            return Err(Refused::Full);
-        }
-        let token = if LARGE && self.becomes_large(m, len, awaits) {
-            Some(self.publish_large(m, publish, len, awaits)?)
+            self.keep_for_later(m, &mut slot, publish, len)?;
+            Some(slot.token())
         } else {
-            self.publish_in_buffer(m, publish, len, awaits)?
+            check_size(len, self.largest_message(m))?;
+            // 5 [MQTT-4.9.0-2]
+            if awaits != Awaits::CONNECTION && !self.window_is_open(awaits) {
+                return Err(Refused::Full);
+            }
+            if LARGE && self.becomes_large(m, len, awaits) {
+                self.publish_large(m, &mut slot, publish, len)?;
+                Some(slot.token())
+            } else {
+                self.publish_in_buffer(m, &mut slot, publish, len)?;
+                (awaits != Awaits::CONNECTION).then_some(slot.token())
+            }
         };
         self.link.times.sent(now);
         Ok(token)
@@ -137,7 +138,7 @@ impl Engine {
         }
         let awaits = match message.qos {
             QoS::AtMostOnce => {
-                packet.write(self.room(m, len), 0);
+                packet.write(self.room(m), 0);
                 self.advance(len);
                 return Some(None);
             }
@@ -147,7 +148,8 @@ impl Engine {
         if !self.window_is_open(awaits) || len > KEPT_IS_LARGE {
             return None;
         }
-        let mut slot = self.place(m, len, awaits, self.config.slots()).ok()?;
+        let mut slot = self.next_slot(m, awaits);
+        self.place(m, &mut slot, len, self.config.slots()).ok()?;
         packet.write(Self::slot_room(m, &slot), slot.id());
         slot.goes(true);
         self.copy_packet(m, &slot);
@@ -164,48 +166,41 @@ impl Engine {
     fn publish_in_buffer(
         &mut self,
         m: &mut Memory<'_>,
-        mut publish: Publish<'_>,
+        slot: &mut Slot,
+        publish: &mut Publish<'_>,
         len: usize,
-        awaits: Awaits,
-    ) -> Result<Option<Token>, Refused> {
+    ) -> Result<(), Refused> {
         // The alias is assigned when nothing can refuse the message any more, because its packet fits with or without it.
         let with_alias = len.wrapping_add(ALIAS_LEN);
         let alias = ALIASES && self.link.auto_alias > 0 && with_alias <= self.largest_in_buffer(m);
         if !self.message_fits(m, if alias { with_alias } else { len }) {
             return Err(Refused::Full);
         }
-        let version = self.session.version;
-        if awaits == Awaits::CONNECTION {
-            if alias {
-                self.assign_alias(m, &mut publish);
+        let awaits = slot.awaits;
+        let kept = awaits != Awaits::CONNECTION;
+        if kept {
+            self.keep(m, slot, publish, (len, self.config.slots()))?;
+            if !FAST && !alias {
+                // This is smaller code with the same effect: the message is the only one that waits, and it has room.
+                self.add(m, *slot);
+                self.record_message(m, slot);
+                self.pump(m);
+                return Ok(());
             }
-            let len = write(&publish, version, self.room(m, len.max(with_alias)));
-            self.advance(len);
-            return Ok(None);
+            slot.goes(true);
+            self.add(m, *slot);
+            self.record_message(m, slot);
+            self.publish_waits(m, awaits);
+            self.enter(awaits);
+            self.link.cursor = self.session.len;
         }
-        let mut slot = self.keep(m, &mut publish, len, (awaits, self.config.slots()))?;
-        if !FAST && !alias {
-            // This is smaller code with the same effect: the message is the only one that waits, and it has room.
-            self.add(m, slot);
-            self.record_message(m, &slot);
-            self.pump(m);
-            return Ok(Some(slot.token()));
+        let mut len = len;
+        if alias {
+            self.assign_alias(m, publish);
+            len = packet_len(publish, self.session.version)?;
         }
-        slot.goes(true);
-        self.add(m, slot);
-        self.record_message(m, &slot);
-        self.publish_waits(m, awaits);
-        let len = if alias {
-            self.assign_alias(m, &mut publish);
-            write(&publish, version, self.room(m, with_alias))
-        } else {
-            self.copy_packet(m, &slot);
-            len
-        };
-        self.advance(len);
-        self.enter(awaits);
-        self.link.cursor = self.session.len;
-        Ok(Some(slot.token()))
+        self.put(m, publish, len);
+        Ok(())
     }
 
     /// Copies the packet of a slot behind the waiting bytes.
@@ -271,21 +266,21 @@ impl Engine {
     fn keep_for_later(
         &mut self,
         m: &mut Memory<'_>,
-        mut publish: Publish<'_>,
+        slot: &mut Slot,
+        publish: &Publish<'_>,
         len: usize,
-        awaits: Awaits,
-    ) -> Result<Slot, Refused> {
+    ) -> Result<(), Refused> {
         let most = usize::from(self.config.queue().max(1));
         loop {
-            match self.keep(m, &mut publish, len, (awaits, most)) {
+            match self.keep(m, slot, publish, (len, most)) {
                 Err(Refused::Full)
                     if self.config.offline() == Offline::DropOldest
                         && self.fits_without_fresh(m, len, most)
                         && self.drop_oldest(m) => {}
-                Ok(slot) => {
-                    self.add(m, slot);
-                    self.record_message(m, &slot);
-                    return Ok(slot);
+                Ok(()) => {
+                    self.add(m, *slot);
+                    self.record_message(m, slot);
+                    return Ok(());
                 }
                 refused => return refused,
             }
@@ -319,22 +314,19 @@ impl Engine {
         true
     }
 
-    /// Writes the packet of a message to `kept`, with a new packet identifier. The caller then adds its slot. `most` limits the
-    /// slots that have not ended.
+    /// Writes the packet of a message to `kept`. The caller then adds its slot. `most` limits the slots that have not ended.
     #[inline]
     pub(crate) fn keep(
         &mut self,
         m: &mut Memory<'_>,
-        publish: &mut Publish<'_>,
-        len: usize,
-        (awaits, most): (Awaits, usize),
-    ) -> Result<Slot, Refused> {
-        let slot = self.place(m, len, awaits, most)?;
-        if let Some(id) = PacketId::new(slot.id()) {
-            set_id(publish, id);
-        }
-        write(publish, self.session.version, Self::slot_room(m, &slot));
-        Ok(slot)
+        slot: &mut Slot,
+        publish: &Publish<'_>,
+        (len, most): (usize, usize),
+    ) -> Result<(), Refused> {
+        self.place(m, slot, len, most)?;
+        let room = Self::slot_room(m, slot);
+        write_packet(publish, self.session.version, len, room);
+        Ok(())
     }
 
     /// Sends, in order, the packets that wait and have room.
@@ -389,7 +381,7 @@ impl Engine {
             // 3.1.1 [MQTT-2.3.1-3], 5 [MQTT-4.4.0-1]: the packet is sent again as it was kept, with its identifier.
             self.copy_packet(m, &slot);
             // 3.1.1 [MQTT-3.3.1-1], 5 [MQTT-3.3.1-1]
-            if let (true, Some(first)) = (slot.is_dup(), self.room(m, len).first_mut()) {
+            if let (true, Some(first)) = (slot.is_dup(), self.room(m).first_mut()) {
                 *first |= DUP;
             }
             self.publish_waits(m, slot.awaits);
@@ -486,25 +478,11 @@ pub(crate) fn read_packet(packet: &[u8], version: Version) -> Option<Publish<'_>
     (!wrong).then(|| view.publish())
 }
 
-/// Returns the length of a packet in bytes.
-pub(crate) fn measured(publish: &Publish<'_>, version: Version) -> Result<usize, EncodeError> {
-    let mut out = Out::new(&mut []);
-    publish.write(version, &mut out);
-    out.finish()
-}
-
-/// Writes a packet whose length was measured. Returns its length.
-fn write(publish: &Publish<'_>, version: Version, room: &mut [u8]) -> usize {
-    let mut out = Out::new(room);
-    publish.write(version, &mut out);
-    out.writer.len()
-}
-
 /// How many bytes a topic alias can add to a packet: three for the property, and one more for each of the two lengths.
 const ALIAS_LEN: usize = 5;
 
-/// Makes the packet of a message, with the first packet identifier until it gets its own.
-pub(crate) const fn prepare<'a>(message: &Outgoing<'a>) -> Publish<'a> {
+/// Makes the packet of a message with this identifier, which a message at QoS 0 does not have.
+pub(crate) const fn prepare<'a>(message: &Outgoing<'a>, id: PacketId) -> Publish<'a> {
     // 3.1.1 [MQTT-3.3.1-3] and [MQTT-4.3.1-1], 5 [MQTT-3.3.1-3], [MQTT-4.3.1-1], [MQTT-4.3.2-2] and [MQTT-4.3.3-2]: a new
     // message has no DUP flag, even if it forwards a message that had one.
     let mut publish = Publish::new(message.topic, message.payload);
@@ -512,18 +490,10 @@ pub(crate) const fn prepare<'a>(message: &Outgoing<'a>) -> Publish<'a> {
     publish.properties = message.properties;
     publish.delivery = match message.qos {
         QoS::AtMostOnce => Delivery::AtMostOnce,
-        QoS::AtLeastOnce => Delivery::AtLeastOnce(PacketId::FIRST),
-        QoS::ExactlyOnce => Delivery::ExactlyOnce(PacketId::FIRST),
+        QoS::AtLeastOnce => Delivery::AtLeastOnce(id),
+        QoS::ExactlyOnce => Delivery::ExactlyOnce(id),
     };
     publish
-}
-
-pub(crate) const fn set_id(publish: &mut Publish<'_>, id: PacketId) {
-    publish.delivery = match publish.delivery {
-        Delivery::AtMostOnce => Delivery::AtMostOnce,
-        Delivery::AtLeastOnce(_) => Delivery::AtLeastOnce(id),
-        Delivery::ExactlyOnce(_) => Delivery::ExactlyOnce(id),
-    };
 }
 
 #[cfg(test)]

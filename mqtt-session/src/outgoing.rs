@@ -2,10 +2,10 @@
 //! have room and do not wait for messages.
 
 use mqtt_proto::num::{to_u32, to_usize};
-use mqtt_proto::wire::{Body, Out};
+use mqtt_proto::wire::{Body, packet_len, write_packet};
 use mqtt_proto::{PacketType, ReasonCode};
 
-use crate::bytes::{copy, move_down};
+use crate::bytes::{copy, move_down, part};
 use crate::engine::Engine;
 use crate::error::Refused;
 use crate::link::Phase;
@@ -33,8 +33,7 @@ impl Engine {
     /// Returns the bytes that wait for the transport, without a large packet.
     #[inline]
     pub(crate) fn written<'m>(&self, m: &'m Memory<'_>) -> &'m [u8] {
-        let (start, end) = (to_usize(self.link.start), to_usize(self.link.end));
-        m.outgoing().get(start..end).unwrap_or_default()
+        part(m.outgoing(), to_usize(self.link.start), self.waiting())
     }
 
     /// Removes `n` bytes that the transport has taken, and writes what waited for room.
@@ -82,9 +81,15 @@ impl Engine {
     /// Returns the length of the longest message that can be sent: what the buffer leaves beside the reserve.
     #[inline]
     pub(crate) fn largest_in_buffer(&self, m: &Memory<'_>) -> usize {
+        self.largest(m, RESERVE)
+    }
+
+    /// Returns the length of the longest packet that the peer accepts and the buffer can hold beside `reserve` bytes.
+    #[inline]
+    fn largest(&self, m: &Memory<'_>, reserve: usize) -> usize {
         let limit = m.outgoing_limit().min(self.config.most_outgoing());
         limit
-            .saturating_sub(RESERVE)
+            .saturating_sub(reserve)
             .min(to_usize(self.link.peer_limit))
     }
 
@@ -115,11 +120,9 @@ impl Engine {
 
     /// Returns the room behind the waiting bytes. What is written there becomes outgoing with [`Self::advance`].
     #[inline]
-    pub(crate) fn room<'m>(&self, m: &'m mut Memory<'_>, len: usize) -> &'m mut [u8] {
+    pub(crate) fn room<'m>(&self, m: &'m mut Memory<'_>) -> &'m mut [u8] {
         let end = to_usize(self.link.end);
-        m.outgoing_mut()
-            .get_mut(end..end.wrapping_add(len))
-            .unwrap_or_default()
+        m.outgoing_mut().get_mut(end..).unwrap_or_default()
     }
 
     /// Makes `len` bytes that were written to the room outgoing.
@@ -184,7 +187,7 @@ impl Engine {
         let more = u8::from(reason != ReasonCode::Success);
         // 3.1.1 [MQTT-2.3.1-6], 5 [MQTT-2.2.1-5]: the identifier of the PUBLISH.
         let [high, low] = id.to_be_bytes();
-        if let Some(room) = self.room(m, ACK_LEN).first_chunk_mut() {
+        if let Some(room) = self.room(m).first_chunk_mut() {
             *room = [first, 2_u8.wrapping_add(more), high, low, reason.get()];
         }
         self.advance(usize::from(more).wrapping_add(4));
@@ -203,7 +206,7 @@ impl Engine {
             return;
         }
         let reason_code = reason.map_or(0, ReasonCode::get);
-        if let Some(room) = self.room(m, 3).first_chunk_mut() {
+        if let Some(room) = self.room(m).first_chunk_mut() {
             *room = [packet.get() << 4, u8::from(reason.is_some()), reason_code];
         }
         self.advance(to_usize(len));
@@ -212,31 +215,29 @@ impl Engine {
     /// Sends a packet that is neither a message, a request nor an acknowledgement.
     #[inline(never)]
     pub(crate) fn send(&mut self, m: &mut Memory<'_>, packet: &dyn Body) -> Result<(), Refused> {
-        let version = self.link.version;
-        let mut measure = Out::new(&mut []);
-        packet.write(version, &mut measure);
-        let len = measure.finish()?;
-        let limit = self.config.most_outgoing();
+        let len = packet_len(packet, self.link.version)?;
         // 5 [MQTT-3.2.2-19], [MQTT-3.2.2-20], [MQTT-3.9.2-1], [MQTT-3.9.2-2], [MQTT-3.11.2-1], [MQTT-3.11.2-2],
         // 5 [MQTT-3.14.2-3], [MQTT-3.14.2-4], [MQTT-3.15.2-2] and [MQTT-3.15.2-3]: no packet goes out that is too
         // large for the peer.
-        let max = to_usize(self.link.peer_limit).min(limit);
-        if len > max {
-            return Err(Refused::TooLarge { len, max });
-        }
+        check_size(len, self.largest(m, 0))?;
         if !self.control_fits(m, len) {
             return Err(Refused::Full);
         }
-        packet.write(version, &mut Out::new(self.room(m, len)));
-        self.advance(len);
+        self.put(m, packet, len);
         Ok(())
+    }
+
+    /// Writes a packet of `len` bytes that has room behind the waiting bytes.
+    pub(crate) fn put(&mut self, m: &mut Memory<'_>, packet: &dyn Body, len: usize) {
+        write_packet(packet, self.link.version, len, self.room(m));
+        self.advance(len);
     }
 
     /// Sends bytes that are a packet of another version than that of the connection.
     #[cfg(feature = "server")]
     pub(crate) fn send_bytes(&mut self, m: &mut Memory<'_>, packet: &[u8]) {
         if self.link.phase != Phase::Offline && self.control_fits(m, packet.len()) {
-            copy(self.room(m, packet.len()), packet);
+            copy(self.room(m), packet);
             self.advance(packet.len());
         }
     }

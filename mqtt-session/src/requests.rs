@@ -7,8 +7,8 @@
 //! A request is not sent again, so only the QoS that each filter asks for is kept.
 
 use mqtt_proto::num::to_usize;
-use mqtt_proto::wire::{Draft, Out, kind};
-use mqtt_proto::{PacketId, PacketType, Properties, QoS, Subscription, TopicFilter};
+use mqtt_proto::wire::{Body, Request, kind, packet_len};
+use mqtt_proto::{Properties, Subscription, TopicFilter};
 
 use crate::engine::Engine;
 use crate::error::Refused;
@@ -17,52 +17,60 @@ use crate::memory::Memory;
 use crate::outgoing::check_size;
 use crate::problem::Problem;
 use crate::progress::{Found, Progress};
-use crate::slots::Awaits;
-
-/// The filters of a request.
-#[derive(Clone, Copy)]
-pub(crate) enum Filters<'a> {
-    Subscribe(&'a [Subscription<'a>]),
-    Unsubscribe(&'a [TopicFilter<'a>]),
-}
-
-impl<'a> Filters<'a> {
-    const fn len(self) -> usize {
-        match self {
-            Self::Subscribe(filters) => filters.len(),
-            Self::Unsubscribe(filters) => filters.len(),
-        }
-    }
-
-    /// Calls `then` with each filter and its options. The filters of UNSUBSCRIBE have none.
-    fn each(self, then: &mut dyn FnMut(Subscription<'a>)) {
-        match self {
-            Self::Subscribe(filters) => filters.iter().for_each(|filter| then(*filter)),
-            Self::Unsubscribe(filters) => {
-                for filter in filters {
-                    then(Subscription::new(*filter, QoS::ExactlyOnce));
-                }
-            }
-        }
-    }
-
-    const fn packet(self) -> PacketType {
-        match self {
-            Self::Subscribe(_) => PacketType::Subscribe,
-            Self::Unsubscribe(_) => PacketType::Unsubscribe,
-        }
-    }
-}
+use crate::slots::{Awaits, Slot};
 
 impl Engine {
-    /// Sends SUBSCRIBE or UNSUBSCRIBE with a new packet identifier, and keeps a slot for it until its answer.
-    pub(crate) fn request(
+    /// Sends SUBSCRIBE, and keeps the QoS that each filter asks for.
+    pub(crate) fn subscribe(
         &mut self,
         m: &mut Memory<'_>,
-        filters: Filters<'_>,
+        filters: &[Subscription<'_>],
         properties: Properties<'_>,
         now: u32,
     ) -> Result<Token, Refused> {
+        if self.is_v5() {
+            self.link.unsupported.subscribe(filters, &properties)?;
+        }
+        let mut slot = self.next_slot(m, Awaits::answer(kind::SUBACK));
+        let packet = Request {
+            id: slot.packet_id(),
+            properties,
+            filters,
+        };
+        self.request(m, &mut slot, (&packet, filters.len()), now)?;
+        let places = Self::slot_room(m, &slot).iter_mut();
+        for (place, filter) in places.zip(filters) {
+            *place = filter.qos.get();
+        }
+        Ok(slot.token())
+    }
+
+    /// Sends UNSUBSCRIBE.
+    pub(crate) fn unsubscribe(
+        &mut self,
+        m: &mut Memory<'_>,
+        filters: &[TopicFilter<'_>],
+        properties: Properties<'_>,
+        now: u32,
+    ) -> Result<Token, Refused> {
+        let mut slot = self.next_slot(m, Awaits::answer(kind::UNSUBACK));
+        let packet = Request {
+            id: slot.packet_id(),
+            properties,
+            filters,
+        };
+        self.request(m, &mut slot, (&packet, filters.len()), now)?;
+        Ok(slot.token())
+    }
+
+    /// Sends a request, and keeps its slot and a byte for each filter until its answer.
+    fn request(
+        &mut self,
+        m: &mut Memory<'_>,
+        slot: &mut Slot,
+        (packet, filters): (&dyn Body, usize),
+        now: u32,
+    ) -> Result<(), Refused> {
         if !self.is_connected() {
             return Err(Refused::Offline);
         }
@@ -70,37 +78,21 @@ impl Engine {
         if open.count() >= usize::from(self.config.requests.max(1)) {
             return Err(Refused::Full);
         }
-        let version = self.session.version;
-        let packet = filters.packet();
-        let mut draft = Draft::with_id(packet, PacketId::FIRST, properties);
-        let mut measure = Out::new(&mut []);
-        draft.write_filters(version, &mut measure, &|then| filters.each(then));
-        let len = measure.finish()?;
+        let len = packet_len(packet, self.link.version)?;
         check_size(len, self.largest_in_buffer(m))?;
         if !self.message_fits(m, len) {
             return Err(Refused::Full);
         }
-        // The packet type of the answer is the next number after that of the request.
-        let awaits = Awaits::answer(packet.get().wrapping_add(1));
-        let mut slot = self.place(m, filters.len(), awaits, self.config.slots())?;
-        let mut places = Self::slot_room(m, &slot).iter_mut();
-        filters.each(&mut |filter| {
-            if let Some(place) = places.next() {
-                *place = filter.qos.get();
-            }
-        });
-        draft.id = PacketId::new(slot.id());
-        let mut out = Out::new(self.room(m, len));
-        draft.write_filters(version, &mut out, &|then| filters.each(then));
-        self.advance(len);
+        self.place(m, slot, filters, self.config.slots())?;
+        self.put(m, packet, len);
         // The cursor does not move past messages that wait before this slot; it skips a slot that was sent.
         slot.goes(false);
-        self.add(m, slot);
+        self.add(m, *slot);
         if self.link.cursor.wrapping_add(1) == self.session.len {
             self.link.cursor = self.session.len;
         }
         self.link.times.sent(now);
-        Ok(slot.token())
+        Ok(())
     }
 
     /// Handles SUBACK or UNSUBACK. An answer without a request is ignored.

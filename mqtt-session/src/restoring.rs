@@ -182,8 +182,8 @@ impl Engine {
         packet: &[u8],
         awaits: Awaits,
     ) -> Option<usize> {
-        let slot = self
-            .place(m, packet.len(), awaits, self.config.slots())
+        let mut slot = self.next_slot(m, awaits);
+        self.place(m, &mut slot, packet.len(), self.config.slots())
             .ok()?;
         Self::slot_room(m, &slot).copy_from_slice(packet);
         self.add(m, slot);

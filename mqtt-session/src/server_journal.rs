@@ -139,10 +139,8 @@ impl Server<'_> {
         message: &Outgoing<'_>,
         version: Version,
     ) -> Result<Token, Refused> {
-        let mut publish = crate::outbound::prepare(message);
-        if let Some(id) = PacketId::new(mqtt_proto::num::low_half(number)) {
-            crate::outbound::set_id(&mut publish, id);
-        }
+        let id = PacketId::new(mqtt_proto::num::low_half(number));
+        let publish = crate::outbound::prepare(message, id.unwrap_or(PacketId::FIRST));
         let awaits = if message.qos == mqtt_proto::QoS::ExactlyOnce {
             Awaits::PUBREC
         } else {

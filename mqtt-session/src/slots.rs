@@ -7,22 +7,24 @@
 //! Messages with a packet identifier, and requests, have ascending numbers; the lower half of a number is the packet
 //! identifier. So the table is in the order of its numbers, and an old token does not fit a new message.
 
+use mqtt_proto::PacketId;
 use mqtt_proto::num::{low_half, to_u32, to_usize};
 use mqtt_proto::wire::kind;
 
-use crate::bytes::move_down;
+use crate::bytes::{move_down, part, part_mut};
 use crate::engine::Engine;
 use crate::error::Refused;
 use crate::event::{Ended, Token};
 use crate::memory::Memory;
 use crate::outgoing::check_size;
+use crate::search::{SCAN_LIMIT, find_among_many, search};
 use crate::tune::{FAST, GROWS, KEEPS_QOS_0, LARGE};
 use crate::work::looked;
 
 /// A message or request on its way. Its fields are private; firmware lends an array of slots.
 #[derive(Clone, Copy, Debug)]
 pub struct Slot {
-    number: u32,
+    pub(crate) number: u32,
     /// Where its packet lies in `kept`. For a request: the QoS that each filter asks for, one byte each.
     pub(crate) start: u32,
     pub(crate) len: u32,
@@ -119,6 +121,12 @@ impl Slot {
         }
     }
 
+    /// Returns the packet identifier of a message or request that has one.
+    #[inline]
+    pub(crate) fn packet_id(&self) -> PacketId {
+        PacketId::new(self.id()).unwrap_or(PacketId::FIRST)
+    }
+
     #[inline]
     pub(crate) const fn token(&self) -> Token {
         Token {
@@ -130,9 +138,7 @@ impl Slot {
     /// Returns its packet.
     #[inline]
     pub(crate) fn bytes<'k>(&self, kept: &'k [u8]) -> &'k [u8] {
-        let start = to_usize(self.start);
-        let end = start.wrapping_add(to_usize(self.len));
-        kept.get(start..end).unwrap_or_default()
+        part(kept, to_usize(self.start), to_usize(self.len))
     }
 
     #[inline]
@@ -200,9 +206,6 @@ impl Default for Slot {
     }
 }
 
-/// Up to this number of slots, comparing each is faster than a search.
-const SCAN_LIMIT: usize = 16;
-
 /// How many bytes of memory stay allocated for kept packets when there are none: as many as outgoing packets have by default,
 /// so that windows of usual size do not allocate again and again.
 const KEPT_WHEN_EMPTY: usize = 256 << 10;
@@ -220,16 +223,13 @@ impl Engine {
 
     #[inline]
     pub(crate) fn slots<'m>(&self, m: &'m Memory<'_>) -> &'m [Slot] {
-        let start = self.slots_start();
-        let end = start.wrapping_add(usize::from(self.session.len));
-        m.slots().get(start..end).unwrap_or_default()
+        part(m.slots(), self.slots_start(), usize::from(self.session.len))
     }
 
     #[inline]
     pub(crate) fn slots_mut<'m>(&self, m: &'m mut Memory<'_>) -> &'m mut [Slot] {
-        let start = self.slots_start();
-        let end = start.wrapping_add(usize::from(self.session.len));
-        m.slots_mut().get_mut(start..end).unwrap_or_default()
+        let len = usize::from(self.session.len);
+        part_mut(m.slots_mut(), self.slots_start(), len)
     }
 
     #[inline]
@@ -274,13 +274,30 @@ impl Engine {
             .find(|slot| slot.token() == token && slot.awaits != Awaits::FREE)
     }
 
+    /// Returns the slot of the next message or request, which gets its memory in [`Self::place`].
+    #[inline]
+    pub(crate) fn next_slot(&self, m: &Memory<'_>, awaits: Awaits) -> Slot {
+        let (number, nth) = if KEEPS_QOS_0 && awaits == Awaits::CONNECTION {
+            let nth = self.session.unnumbered.wrapping_add(1).max(1);
+            (self.session.last, nth)
+        } else {
+            (self.next_number(m), 0)
+        };
+        Slot {
+            number,
+            nth,
+            awaits,
+            ..Slot::EMPTY
+        }
+    }
+
     /// Returns the next number whose lower half is not an identifier in use. Numbers ascend, so one can be in use only after
     /// 65,535 of them.
     #[inline]
-    fn issue(&mut self, m: &Memory<'_>) -> u32 {
+    fn next_number(&self, m: &Memory<'_>) -> u32 {
+        let mut number = self.session.last;
         loop {
-            let number = self.session.last.wrapping_add(1);
-            self.session.last = number;
+            number = number.wrapping_add(1);
             let id = low_half(number);
             let first = self.slots(m).first();
             let age = first.map_or(0, |slot| number.wrapping_sub(slot.number));
@@ -292,40 +309,25 @@ impl Engine {
         }
     }
 
-    /// Reserves a slot with `len` bytes in `kept`. The caller writes these bytes, then gives the slot to [`Self::add`]. `most`
+    /// Reserves `len` bytes in `kept` for a slot. The caller writes these bytes, then gives the slot to [`Self::add`]. `most`
     /// limits the slots that have not ended.
     #[inline]
     pub(crate) fn place(
         &mut self,
         m: &mut Memory<'_>,
+        slot: &mut Slot,
         len: usize,
-        awaits: Awaits,
         most: usize,
-    ) -> Result<Slot, Refused> {
+    ) -> Result<(), Refused> {
         let start = self.make_slot_room(m, len, most)?;
-        let (number, nth) = if KEEPS_QOS_0 && awaits == Awaits::CONNECTION {
-            let nth = self.session.unnumbered.wrapping_add(1).max(1);
-            self.session.unnumbered = nth;
-            (self.session.last, nth)
-        } else {
-            (self.issue(m), 0)
-        };
-        Ok(Slot {
-            number,
-            start: to_u32(start),
-            len: to_u32(len),
-            nth,
-            awaits,
-            flags: 0,
-        })
+        (slot.start, slot.len) = (to_u32(start), to_u32(len));
+        Ok(())
     }
 
     /// Returns the bytes in `kept` that are reserved for a slot.
     #[inline]
     pub(crate) fn slot_room<'m>(m: &'m mut Memory<'_>, slot: &Slot) -> &'m mut [u8] {
-        let start = to_usize(slot.start);
-        let end = start.wrapping_add(to_usize(slot.len));
-        m.kept_mut().get_mut(start..end).unwrap_or_default()
+        part_mut(m.kept_mut(), to_usize(slot.start), to_usize(slot.len))
     }
 
     /// Adds a reserved slot as the last one.
@@ -336,8 +338,13 @@ impl Engine {
             .wrapping_add(usize::from(self.session.len));
         if let Some(place) = m.slots_mut().get_mut(end) {
             *place = slot;
-            self.session.kept_end = slot.start.wrapping_add(slot.len);
-            self.session.len = self.session.len.wrapping_add(1);
+            let session = &mut self.session;
+            session.kept_end = slot.start.wrapping_add(slot.len);
+            session.len = session.len.wrapping_add(1);
+            session.last = slot.number;
+            if KEEPS_QOS_0 && slot.nth != 0 {
+                session.unnumbered = slot.nth;
+            }
         }
     }
 
@@ -567,33 +574,4 @@ impl Engine {
         (session.kept_end, session.ended) = (0, 0);
         m.give_back_kept(KEPT_WHEN_EMPTY);
     }
-}
-
-/// Returns the index of the first slot with this number or a higher one.
-fn search(slots: &[Slot], number: u32) -> usize {
-    let first = slots.first().map_or(0, |slot| slot.number);
-    let distance = number.wrapping_sub(first);
-    slots.partition_point(|slot| looked(slot).number.wrapping_sub(first) < distance)
-}
-
-/// Returns the index of the slot with an identifier among many slots. Of the numbers that end in the identifier, the last ones
-/// are the most likely.
-#[cold]
-fn find_among_many(slots: &[Slot], id: u16) -> Option<usize> {
-    let fits = |slot: &Slot| looked(slot).id() == id && !slot.has_ended();
-    let (first, last) = (slots.first()?.number, slots.last()?.number);
-    let span = last.wrapping_sub(first);
-    if to_usize(span >> 16) >= slots.len() {
-        return slots.iter().position(fits);
-    }
-    let mut back = u32::from(low_half(last).wrapping_sub(id));
-    while back <= span {
-        let index = search(slots, last.wrapping_sub(back));
-        // A QoS 0 message has the number of what was accepted before it.
-        if slots.get(index).is_some_and(fits) {
-            return Some(index);
-        }
-        back = back.checked_add(1 << 16)?;
-    }
-    None
 }

@@ -34,7 +34,7 @@ pub(crate) mod text;
 pub(crate) mod view;
 pub(crate) mod writer;
 
-pub use crate::encode::{Body, Draft, EachFilter};
+pub use crate::encode::{Body, Draft, Filter, Request, packet_len, write_packet};
 pub use crate::out::Out;
 pub use fault::Fault;
 pub use frame::{Frame, frame, varint};

@@ -197,7 +197,7 @@ fn by_bytes(bytes: &[u8]) -> Wrong {
 }
 
 /// Returns whether every byte is ASCII, not zero, and (with `TOPIC`) neither `+` nor `#`.
-#[inline]
+#[inline(always)]
 fn is_plain<const TOPIC: bool>(bytes: &[u8]) -> bool {
     // The last chunk overlaps the one before it. Checking some bytes twice is cheaper than a loop over the rest.
     if let Some(last) = bytes.last_chunk::<16>() {

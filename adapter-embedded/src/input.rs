@@ -23,17 +23,14 @@ impl<'c> Input<'c> {
 
     /// Removes the consumed bytes.
     pub(crate) fn advance(&mut self) {
-        let used = mem::take(&mut self.consumed).min(self.filled);
-        if used > 0 {
-            // Copies parts that do not overlap, which cannot panic.
-            let mut rest = self.bytes.get_mut(..self.filled).unwrap_or_default();
-            while let Some((piece, behind)) = mem::take(&mut rest).split_at_mut_checked(used) {
-                for (to, from) in piece.iter_mut().zip(&*behind) {
-                    *to = *from;
-                }
-                rest = behind;
+        let used = mem::take(&mut self.consumed);
+        self.filled = self.filled.saturating_sub(used);
+        // A loop over single bytes, because the methods of slices can panic or take more code.
+        for at in 0..self.filled {
+            let byte = self.bytes.get(at.wrapping_add(used)).copied();
+            if let (Some(byte), Some(place)) = (byte, self.bytes.get_mut(at)) {
+                *place = byte;
             }
-            self.filled = self.filled.saturating_sub(used);
         }
     }
 

@@ -42,15 +42,13 @@ pub(crate) fn move_down<T: Copy>(items: &mut [T], from: Range<usize>, to: usize)
         }
         return;
     }
-    // The items move in pieces that do not overlap, because the compiler would turn a loop over all of them into a call of
-    // `memmove`.
+    // One item at a time, because the compiler would turn a loop without the checks into a call of `memmove`.
     let gap = from.start.wrapping_sub(to);
-    let mut rest = items.get_mut(to..from.end).unwrap_or_default();
-    while gap > 0
-        && let Some((piece, behind)) = core::mem::take(&mut rest).split_at_mut_checked(gap)
-    {
-        copy(piece, behind);
-        rest = behind;
+    for at in from {
+        let item = items.get(at).copied();
+        if let (Some(item), Some(place)) = (item, items.get_mut(at.wrapping_sub(gap))) {
+            *place = item;
+        }
     }
 }
 

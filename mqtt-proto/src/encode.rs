@@ -66,7 +66,7 @@ pub trait Body {
 /// The first reason why the packet cannot be encoded.
 #[cfg_attr(target_pointer_width = "64", inline)]
 #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-pub fn packet_len(packet: &dyn Body, version: Version) -> Result<usize, EncodeError> {
+pub fn packet_len(packet: &dyn Body, version: Version) -> Result<usize, Unencodable> {
     let mut out = Out::new(&mut []);
     packet.write(version, &mut out);
     // The fixed header has a first byte and this length.
@@ -99,7 +99,7 @@ const fn rest_of(len: usize) -> usize {
 impl<T: Body> Encode for T {
     #[inline]
     fn encoded_len(&self, version: Version) -> Result<usize, EncodeError> {
-        packet_len(self, version)
+        Ok(packet_len(self, version)?)
     }
 
     #[inline]

@@ -400,8 +400,8 @@ macro_rules! encode_errors {
 
         /// An [`EncodeError`] in two bytes, which are passed in a register while the packet is written.
         #[derive(Clone, Copy, Debug)]
-        pub(crate) enum Unencodable {
-            $($name $(($value))?,)*
+        pub enum Unencodable {
+            $($(#[$doc])* $name $(($value))?,)*
         }
 
         impl From<Unencodable> for EncodeError {

@@ -1,6 +1,6 @@
 //! The target of encoding: a [`Writer`], and the first reason why the packet cannot be encoded.
 
-use crate::error::{EncodeError, Field, Unencodable};
+use crate::error::{Field, Unencodable};
 use crate::num::to_u32;
 use crate::tune::FAST;
 use crate::varint::VarInt;
@@ -30,10 +30,10 @@ impl<'b> Out<'b> {
     /// # Errors
     /// The first reason why the packet cannot be encoded.
     #[inline]
-    pub fn finish(&self) -> Result<usize, EncodeError> {
+    pub fn finish(&self) -> Result<usize, Unencodable> {
         match self.error {
             None => Ok(self.writer.len()),
-            Some(error) => Err(error.into()),
+            Some(error) => Err(error),
         }
     }
 

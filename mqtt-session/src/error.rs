@@ -1,5 +1,6 @@
 //! Errors by whose fault they are: [`Refused`] is the caller's, [`Violation`] the peer's. [`Closed`] is why a connection ended.
 
+use mqtt_proto::wire::Unencodable;
 use mqtt_proto::{DecodeError, EncodeError, PacketId, PacketType, ReasonCode};
 
 /// A command is not possible now. Nothing has changed, and the caller still has what was to be sent.
@@ -40,6 +41,12 @@ pub enum Refused {
     /// The packet cannot be encoded.
     #[error("{0}")]
     Encode(EncodeError),
+}
+
+impl From<Unencodable> for Refused {
+    fn from(error: Unencodable) -> Self {
+        Self::Encode(error.into())
+    }
 }
 
 impl From<EncodeError> for Refused {

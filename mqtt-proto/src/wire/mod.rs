@@ -35,6 +35,7 @@ pub(crate) mod view;
 pub(crate) mod writer;
 
 pub use crate::encode::{Body, Draft, Filter, Request, packet_len, write_packet};
+pub use crate::error::Unencodable;
 pub use crate::out::Out;
 pub use fault::Fault;
 pub use frame::{Frame, frame, varint};

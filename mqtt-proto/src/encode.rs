@@ -177,24 +177,16 @@ impl<'p> Draft<'p> {
     /// Writes the reason code and the properties in their shortest form.
     #[inline]
     fn write_reason(&self, layout: Layout, version: Version, out: &mut Out<'_>) {
-        let plain = self.properties.is_empty();
-        let short = layout.has(Layout::SHORT) && plain;
+        let short = layout.has(Layout::SHORT) && self.properties.is_empty();
         let is_failure = self.reason != ReasonCode::Success;
-        if version.is_v5() && layout.has(Layout::REASON) {
-            if is_failure || !short {
-                self.write_code(self.reason, version, out);
-            }
-        } else {
+        if !(version.is_v5() && layout.has(Layout::REASON)) {
             let needs_v5 = Unencodable::NeedsV5(Field::ReasonCode);
             out.refuse_if(is_failure, needs_v5);
+        } else if is_failure || !short {
+            self.write_code(self.reason, version, out);
         }
-        if version.is_v5() && layout.has(Layout::PROPERTIES) {
-            if !short {
-                self.properties.write(self.kind.get(), None, out);
-            }
-        } else {
-            let needs_v5 = Unencodable::NeedsV5(Field::Properties);
-            out.refuse_if(!plain, needs_v5);
+        if !(short && version.is_v5()) {
+            self.properties.write_if(version, self.kind.get(), out);
         }
     }
 

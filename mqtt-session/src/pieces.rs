@@ -2,7 +2,7 @@
 //! last piece, and not acknowledged before. If the connection ends in between, nothing of it is stored.
 
 use mqtt_proto::num::{to_u32, to_usize};
-use mqtt_proto::wire::{View, kind};
+use mqtt_proto::wire::kind;
 
 use crate::engine::Engine;
 use crate::inbound::Arrival;
@@ -111,24 +111,20 @@ impl Engine {
         let pieces = self.link.pieces;
         let consumed = input.len().min(to_usize(pieces.left));
         let left = pieces.left.wrapping_sub(to_u32(consumed));
-        let view = View {
-            kind: kind::PUBLISH,
-            flags: pieces.flags,
-            id: pieces.id,
-            body: input.get(..consumed).unwrap_or_default(),
-            ..View::default()
-        };
+        let view = &mut progress.view;
+        (view.kind, view.flags, view.id) = (kind::PUBLISH, pieces.flags, pieces.id);
+        view.body = input.get(..consumed).unwrap_or_default();
         if left == 0 && pieces.flags & 6 != 0 {
             if !self.answer_fits(m) {
                 progress.found = Found::Blocked;
                 return Ok(());
             }
-            if let Arrival::New(serial) = self.arrived(m, &view)? {
+            if let Arrival::New(serial) = self.arrived(m, &progress.view)? {
                 progress.serial = serial;
             }
         }
         self.link.pieces.left = left;
-        (progress.view, progress.left, progress.consumed) = (view, left, consumed);
+        (progress.left, progress.consumed) = (left, consumed);
         progress.found = if pieces.repeated {
             Found::Nothing
         } else {

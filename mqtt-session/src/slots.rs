@@ -239,13 +239,8 @@ impl Engine {
 
     /// Returns how many messages and requests have not ended.
     pub(crate) fn pending(&self) -> usize {
-        let session = &self.session;
-        usize::from(
-            session
-                .len
-                .saturating_sub(session.free)
-                .saturating_sub(session.ended),
-        )
+        let ended = usize::from(self.session.ended);
+        self.taken_slots().saturating_sub(ended)
     }
 
     /// Returns the index of the slot with a packet identifier.
@@ -374,9 +369,10 @@ impl Engine {
         self.make_kept_room(m, len)
     }
 
-    /// Returns how many slots are not free.
+    /// Returns how many slots are not free. On small targets none is.
     fn taken_slots(&self) -> usize {
-        usize::from(self.session.len.saturating_sub(self.session.free))
+        let free = if FAST { self.session.free } else { 0 };
+        usize::from(self.session.len.saturating_sub(free))
     }
 
     /// Returns whether there is room for one more slot. The others may move.

@@ -2,7 +2,7 @@
 
 use core::mem;
 
-use mqtt_session::{Client, Event, Instant, Step, Violation};
+use mqtt_session::{Client, Event, Instant, Violation};
 
 #[derive(Debug)]
 pub(crate) struct Input<'c> {
@@ -61,15 +61,10 @@ impl<'c> Input<'c> {
     ) -> Result<Option<Event<'_>>, Violation> {
         let full = self.filled == self.bytes.len();
         let bytes = self.bytes.get(..self.filled).unwrap_or_default();
-        let step = client.receive_from(bytes, full, now)?;
-        Ok(match step {
-            Step::Packet { consumed, event } => {
-                self.consumed = consumed;
-                event
-            }
-            // The next call writes what is outgoing first.
-            Step::Needs(_) | Step::Blocked => None,
-        })
+        // Without an event the next call writes what is outgoing first.
+        let (event, consumed) = client.receive_from(bytes, full, now)?;
+        self.consumed = consumed;
+        Ok(event)
     }
 
     /// Tells the machine the time, after it has seen all of the input.

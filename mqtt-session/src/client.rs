@@ -98,8 +98,9 @@ impl<'m> Client<'m> {
         self.step(Progress::new(input, now, true))
     }
 
-    /// Calls [`Self::receive_full`] if the input buffer is full, otherwise [`Self::receive`]. In a loop that needs both, the
-    /// code that makes an event of a step is linked once.
+    /// Does a step as [`Self::receive_full`] if the input buffer is full, otherwise as [`Self::receive`]. Returns the event and how
+    /// many bytes were consumed, without an event and 0 where those return [`Step::Needs`] or [`Step::Blocked`]. It is smaller code
+    /// for devices.
     ///
     /// # Errors
     /// As [`Self::receive`] and [`Self::receive_full`].
@@ -109,9 +110,14 @@ impl<'m> Client<'m> {
         input: &'i [u8],
         is_full: bool,
         now: Instant,
-    ) -> Result<Step<Event<'i>>, Violation> {
+    ) -> Result<(Option<Event<'i>>, usize), Violation> {
         let now = self.at(now);
-        self.step(Progress::new(input, now, is_full))
+        let progress = &mut Progress::new(input, now, is_full);
+        self.progress(progress)?;
+        Ok(match progress.found {
+            Found::Needs | Found::Blocked => (None, 0),
+            _ => (event(progress, self.engine.is_v5()), progress.consumed),
+        })
     }
 
     /// Tells the client that all input was processed. [`Self::receive`] notes this itself when it needs more; loops that ask
@@ -125,9 +131,7 @@ impl<'m> Client<'m> {
     #[inline]
     fn step<'i>(&mut self, mut progress: Progress<'i>) -> Result<Step<Event<'i>>, Violation> {
         let progress = &mut progress;
-        if let Err(problem) = self.engine.step(&mut self.memory, progress) {
-            return Err(problem.violation(&self.engine, progress));
-        }
+        self.progress(progress)?;
         let event = match progress.found {
             Found::Needs => return Ok(Step::Needs(progress.consumed)),
             Found::Blocked => return Ok(Step::Blocked),
@@ -137,6 +141,12 @@ impl<'m> Client<'m> {
             consumed: progress.consumed,
             event,
         })
+    }
+
+    #[inline]
+    fn progress(&mut self, progress: &mut Progress<'_>) -> Result<(), Violation> {
+        let done = self.engine.step(&mut self.memory, progress);
+        done.map_err(|problem| problem.violation(&self.engine, progress))
     }
 
     /// Publishes a message. While there is no connection, or it is ending, the message is kept as

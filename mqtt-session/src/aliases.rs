@@ -36,7 +36,7 @@ impl Engine {
         }
         // 5 [MQTT-3.3.2-9], [MQTT-3.3.2-11]
         // 5 [MQTT-3.3.2-10] and [MQTT-3.3.2-12]: every alias up to the maximum is accepted.
-        if view.alias <= self.link.alias_maximum && ALIASES && self.knows_alias(m, view) {
+        if view.alias <= self.link.ours.aliases && ALIASES && self.knows_alias(m, view) {
             return Ok(());
         }
         Err(Problem::TopicAlias)
@@ -156,7 +156,7 @@ mod table {
                 return;
             }
             let next = aliases.assigned.saturating_add(1);
-            if next <= self.link.auto_alias && self.append(m, OUT, next, topic) {
+            if next <= self.link.peers.aliases && self.append(m, OUT, next, topic) {
                 self.link.aliases.assigned = next;
                 publish.topic_alias = TopicAlias::new(next);
             }

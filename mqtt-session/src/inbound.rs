@@ -276,7 +276,7 @@ impl Engine {
     /// Checks the receive maximum of this side (5 [MQTT-3.3.4-7] and [MQTT-3.3.4-9]).
     #[inline]
     fn check_receive_maximum(&mut self, m: &Memory<'_>) -> Result<(), Problem> {
-        let maximum = self.link.receive_maximum;
+        let maximum = self.link.ours.receive_maximum;
         // Before MQTT 5 there is no receive maximum; the size of the table is the limit.
         if V5 && self.session.received >= maximum && !self.link.exceeded {
             // Counting takes a look at every entry, but happens only near the maximum.

@@ -3,8 +3,8 @@
 
 use mqtt_proto::num::to_u16;
 use mqtt_proto::num::to_usize;
-use mqtt_proto::wire::{Reader, frame};
-use mqtt_proto::{MAX_PACKET, Properties, PropertyId, QoS, ReasonCode, Subscription, Version};
+use mqtt_proto::wire::Reader;
+use mqtt_proto::{Properties, PropertyId, QoS, ReasonCode, Subscription, Version};
 
 use crate::aliases::Aliases;
 use crate::config::Config;
@@ -32,9 +32,10 @@ pub(crate) struct Link {
     /// The bytes that wait for the transport lie between these two places in the memory of outgoing bytes.
     pub(crate) start: u32,
     pub(crate) end: u32,
-    /// The longest packet that this side accepts, and the longest that the peer accepts, in bytes.
-    pub(crate) packet_limit: u32,
-    pub(crate) peer_limit: u32,
+    /// What this side accepts.
+    pub(crate) ours: Limits,
+    /// What the peer accepts.
+    pub(crate) peers: Limits,
     /// The fingerprint of the client identifier in CONNECT, or of the one that was assigned; 0 before.
     pub(crate) client: u32,
     pub(crate) times: Times,
@@ -47,13 +48,6 @@ pub(crate) struct Link {
     pub(crate) in_flight_qos2: u16,
     /// The index of a slot. No slot before it has to be sent.
     pub(crate) cursor: u16,
-    /// The receive maximum of the peer, and that of this side.
-    pub(crate) peer_maximum: u16,
-    pub(crate) receive_maximum: u16,
-    /// The highest topic alias that this side accepts.
-    pub(crate) alias_maximum: u16,
-    /// The highest topic alias that this side assigns.
-    pub(crate) auto_alias: u16,
     pub(crate) unsupported: Unsupported,
     pub(crate) version: Version,
     pub(crate) phase: Phase,
@@ -65,13 +59,36 @@ pub(crate) struct Link {
     pub(crate) exceeded: bool,
 }
 
+/// What one side of a connection accepts from the other.
+#[derive(Debug)]
+pub(crate) struct Limits {
+    /// The longest packet, in bytes.
+    pub(crate) packet: u32,
+    /// How many QoS 1 and 2 messages at the same time.
+    pub(crate) receive_maximum: u16,
+    /// The highest topic alias. What the peer accepts is lowered to what this side may assign.
+    pub(crate) aliases: u16,
+}
+
+impl Limits {
+    /// Returns the limits of a side that has not announced any.
+    const fn below(packet: u32) -> Self {
+        Self {
+            packet,
+            receive_maximum: u16::MAX,
+            // 5 [MQTT-3.1.2-27] and [MQTT-3.2.2-18]: none unless the peer allows some.
+            aliases: 0,
+        }
+    }
+}
+
 impl Link {
     pub(crate) fn new(version: Version, config: &Config) -> Self {
         Self {
             start: 0,
             end: 0,
-            packet_limit: config.packet_limit,
-            peer_limit: u32::MAX,
+            ours: Limits::below(config.packet_limit),
+            peers: Limits::below(u32::MAX),
             client: 0,
             times: Times::default(),
             pieces: Pieces::default(),
@@ -80,11 +97,6 @@ impl Link {
             in_flight: 0,
             in_flight_qos2: 0,
             cursor: 0,
-            peer_maximum: u16::MAX,
-            receive_maximum: u16::MAX,
-            alias_maximum: 0,
-            // 5 [MQTT-3.1.2-27] and [MQTT-3.2.2-18]: none unless the peer allows some.
-            auto_alias: 0,
             unsupported: Unsupported::default(),
             version,
             phase: Phase::Offline,
@@ -101,22 +113,20 @@ impl Engine {
     pub(crate) fn announced(&mut self, ours: bool, block: &[u8]) -> Option<u16> {
         let in_connect = ours != self.is_server();
         let link = &mut self.link;
+        let limits = if ours {
+            &mut link.ours
+        } else {
+            &mut link.peers
+        };
         let mut keep_alive = None;
         let mut block = Reader::new(block);
         while let Some(property) = block.next_property() {
             let number = property.number;
             match property.id {
-                PropertyId::ReceiveMaximum if ours => link.receive_maximum = half(number),
-                PropertyId::TopicAliasMaximum if ours => link.alias_maximum = half(number),
-                PropertyId::MaximumPacketSize if ours => {
-                    link.packet_limit = number.min(link.packet_limit);
-                }
                 // 5 [MQTT-3.2.2-15], [MQTT-3.2.2-17], [MQTT-3.1.2-24], [MQTT-3.1.2-26]
-                PropertyId::ReceiveMaximum => link.peer_maximum = half(number),
-                PropertyId::TopicAliasMaximum => {
-                    link.auto_alias = half(number).min(self.config.most_aliases());
-                }
-                PropertyId::MaximumPacketSize => link.peer_limit = number,
+                PropertyId::ReceiveMaximum => limits.receive_maximum = half(number),
+                PropertyId::TopicAliasMaximum => limits.aliases = half(number),
+                PropertyId::MaximumPacketSize => limits.packet = number.min(limits.packet),
                 // 5 [MQTT-3.1.2-21]
                 PropertyId::ServerKeepAlive => keep_alive = Some(half(number)),
                 PropertyId::AssignedClientIdentifier => link.client = fingerprint(property.bytes),
@@ -125,14 +135,16 @@ impl Engine {
                 _ => {}
             }
         }
+        link.peers.aliases = link.peers.aliases.min(self.config.most_aliases());
         keep_alive
     }
 }
 
 /// Returns the properties of an encoded packet of MQTT 5 that has `before` bytes before them in its body.
 pub(crate) fn written_properties(packet: &[u8], before: usize) -> &[u8] {
-    let frame = frame(packet, true, MAX_PACKET);
-    let mut body = Reader::new(frame.front(packet));
+    let mut body = Reader::new(packet);
+    body.u8();
+    body.varint();
     body.take(before);
     let len = body.varint();
     body.take(to_usize(len))
@@ -166,15 +178,16 @@ const SHARED: u8 = 32;
 impl Unsupported {
     /// Stores a property of the server's CONNACK.
     const fn told(&mut self, property: PropertyId, value: u32) {
-        self.0 |= match property {
-            PropertyId::MaximumQoS if value == 0 => QOS_1 | QOS_2,
-            PropertyId::MaximumQoS => QOS_2,
-            PropertyId::RetainAvailable if value == 0 => RETAIN,
-            PropertyId::WildcardSubscriptionAvailable if value == 0 => WILDCARDS,
-            PropertyId::SubscriptionIdentifierAvailable if value == 0 => IDENTIFIERS,
-            PropertyId::SharedSubscriptionAvailable if value == 0 => SHARED,
-            _ => 0,
+        // A maximum QoS is 0 or 1, so QoS 2 is not supported in any case.
+        let (never, at_0) = match property {
+            PropertyId::MaximumQoS => (QOS_2, QOS_1),
+            PropertyId::RetainAvailable => (0, RETAIN),
+            PropertyId::WildcardSubscriptionAvailable => (0, WILDCARDS),
+            PropertyId::SubscriptionIdentifierAvailable => (0, IDENTIFIERS),
+            PropertyId::SharedSubscriptionAvailable => (0, SHARED),
+            _ => (0, 0),
         };
+        self.0 |= never | if value == 0 { at_0 } else { 0 };
     }
 
     #[inline]

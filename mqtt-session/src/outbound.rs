@@ -126,7 +126,7 @@ impl Engine {
         if !self.is_connected()
             || waits
             || !plain
-            || link.auto_alias > 0
+            || link.peers.aliases > 0
             || !link.unsupported.is_none()
         {
             return None;
@@ -172,7 +172,8 @@ impl Engine {
     ) -> Result<(), Refused> {
         // The alias is assigned when nothing can refuse the message any more, because its packet fits with or without it.
         let with_alias = len.wrapping_add(ALIAS_LEN);
-        let alias = ALIASES && self.link.auto_alias > 0 && with_alias <= self.largest_in_buffer(m);
+        let alias =
+            ALIASES && self.link.peers.aliases > 0 && with_alias <= self.largest_in_buffer(m);
         if !self.message_fits(m, if alias { with_alias } else { len }) {
             return Err(Refused::Full);
         }
@@ -228,7 +229,7 @@ impl Engine {
     fn window_is_open(&self, awaits: Awaits) -> bool {
         // 5 [MQTT-3.3.4-8], [MQTT-3.3.4-10] and [MQTT-4.9.0-3]: only messages need the window; no other packet waits for it.
         let link = &self.link;
-        let most = self.config.window.min(link.peer_maximum).max(1);
+        let most = self.config.window.min(link.peers.receive_maximum).max(1);
         link.in_flight < most
             && (!POLICIES
                 || awaits != Awaits::PUBREC
@@ -257,7 +258,7 @@ impl Engine {
     #[inline]
     fn largest_message(&self, m: &Memory<'_>) -> usize {
         if LARGE {
-            to_usize(self.link.peer_limit)
+            to_usize(self.link.peers.packet)
         } else {
             self.largest_in_buffer(m)
         }

@@ -85,7 +85,7 @@ impl Problem {
 
 /// Returns the exact error of malformed bytes.
 fn malformed(engine: &Engine, progress: &Progress<'_>) -> DecodeError {
-    let (version, limit) = (engine.link.version, engine.link.packet_limit);
+    let (version, limit) = (engine.link.version, engine.link.ours.packet);
     let frame = frame(progress.input, engine.is_v5(), limit);
     let (left, missing) = (to_usize(progress.left), progress.consumed);
     let body = Reader::failed(progress.fault, left, missing);

@@ -69,7 +69,7 @@ impl Engine {
         if !(kind::PUBACK..=kind::PUBCOMP).contains(&packet)
             || first & 15 != flags
             || id == 0
-            || self.link.packet_limit < 4
+            || self.link.ours.packet < 4
             || !self.answer_fits(m)
         {
             return None;
@@ -86,7 +86,7 @@ impl Engine {
         progress: &mut Progress<'i>,
     ) -> Option<Result<(), Problem>> {
         let v5 = self.is_v5();
-        let frame = frame(progress.input, v5, self.link.packet_limit);
+        let frame = frame(progress.input, v5, self.link.ours.packet);
         let mut body = Reader::new(frame.body(progress.input)?);
         let topic = body.name_or_none();
         let flags = frame.first & 15;
@@ -137,7 +137,7 @@ impl Engine {
         if self.link.pieces.is_some() {
             return self.piece(m, progress);
         }
-        let frame = frame(input, self.is_v5(), self.link.packet_limit);
+        let frame = frame(input, self.is_v5(), self.link.ours.packet);
         progress.view.kind = frame.kind();
         if frame.fault.is_some() {
             progress.fault = frame.fault;
@@ -394,7 +394,7 @@ impl Engine {
         if !open || self.link.pieces.is_some() {
             return input.is_empty().then_some(1);
         }
-        let frame = frame(input, self.is_v5(), self.link.packet_limit);
+        let frame = frame(input, self.is_v5(), self.link.ours.packet);
         let whole = frame.fault.is_some() || frame.body(input).is_some();
         (!whole).then(|| frame.needs())
     }

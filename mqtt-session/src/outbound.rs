@@ -239,8 +239,10 @@ impl Engine {
     #[inline]
     pub(crate) fn enter(&mut self, awaits: Awaits) {
         self.link.in_flight = self.link.in_flight.wrapping_add(1);
-        let qos2 = u16::from(awaits == Awaits::PUBREC);
-        self.link.in_flight_qos2 = self.link.in_flight_qos2.wrapping_add(qos2);
+        if POLICIES {
+            let qos2 = u16::from(awaits == Awaits::PUBREC);
+            self.link.in_flight_qos2 = self.link.in_flight_qos2.wrapping_add(qos2);
+        }
     }
 
     /// Removes a message from the window. A PUBREL that was sent again was never counted, so its end is not counted either (5,
@@ -249,8 +251,10 @@ impl Engine {
     fn leave(&mut self, slot: &Slot) {
         if slot.is_counted() {
             self.link.in_flight = self.link.in_flight.saturating_sub(1);
-            let qos2 = u16::from(slot.awaits != Awaits::PUBACK);
-            self.link.in_flight_qos2 = self.link.in_flight_qos2.saturating_sub(qos2);
+            if POLICIES {
+                let qos2 = u16::from(slot.awaits != Awaits::PUBACK);
+                self.link.in_flight_qos2 = self.link.in_flight_qos2.saturating_sub(qos2);
+            }
         }
     }
 
@@ -395,7 +399,7 @@ impl Engine {
             self.enter(slot.awaits);
         }
         if let Some(place) = self.slot_mut(m, index) {
-            *place = slot;
+            place.flags = slot.flags;
         }
         true
     }

@@ -146,9 +146,13 @@ fn read<T: Split>(
         } else {
             thread::park();
         }
+        let (has_read, before) = (matches!(flow, Flow::Read(_)), input.len());
         flow = hub.input(&mut input)?;
-        // The machine may have outgoing bytes or a new deadline.
-        writer.unpark();
+        // The machine may have outgoing bytes or a new deadline. The writing thread wakes this one each time, so the two would never sleep
+        // if this one did the same while it waits.
+        if has_read || input.len() < before {
+            writer.unpark();
+        }
     }
     Ok(())
 }

@@ -27,7 +27,7 @@ pub(crate) struct Times {
     asked_at: u32,
     awaits_answer: bool,
     /// Whether there may be input that was not processed.
-    unread: bool,
+    pub(crate) unread: bool,
     /// Whether the answer was overdue already when that input arrived.
     was_overdue: bool,
 }

@@ -309,6 +309,8 @@ impl Engine {
         } else if self.is_under_way(progress.view.id) {
             // The peer can be faster than the host, which tells what the transport took after it took it.
             (progress.found, progress.consumed) = (Found::Blocked, 0);
+            // A peer that answers too early and takes nothing is silent nevertheless.
+            self.link.times.unread = false;
         } else if let Some(token) = self.acknowledged(m, &progress.view)? {
             (progress.found, progress.token) = (Found::Acknowledged, token);
         }

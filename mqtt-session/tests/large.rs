@@ -229,6 +229,20 @@ fn an_acknowledgement_waits_until_the_last_byte_is_told() {
     }
 }
 
+/// A client that acknowledges a message before it takes it does not escape the keep-alive.
+#[test]
+fn who_acknowledges_early_and_takes_nothing_is_silent() {
+    for version in VERSIONS {
+        let mut solo = connected(Role::Server, version, |_| {});
+        solo.must_publish(QoS::AtLeastOnce, &large());
+        solo.feed_ack(AckKind::PubAck, 1);
+        assert_eq!(solo.learned(), []);
+        solo.wait(91_000);
+        let violation = Violation::KeepAliveTimeout;
+        assert_eq!(solo.learned(), [OwnedEvent::Closed(violation)]);
+    }
+}
+
 /// The messages kept before and after it may end and move in memory while it is under way.
 #[test]
 fn other_messages_begin_and_end_while_a_large_one_is_under_way() {

@@ -195,12 +195,17 @@ impl Engine {
             self.enter(awaits);
             self.link.cursor = self.session.len;
         }
-        let mut len = len;
         if alias {
             self.assign_alias(m, publish);
-            len = packet_len(publish, self.session.version)?;
+            let len = packet_len(publish, self.session.version)?;
+            self.put(m, publish, len);
+        } else if FAST && kept {
+            // The packet is there already.
+            self.copy_packet(m, slot);
+            self.advance(len);
+        } else {
+            self.put(m, publish, len);
         }
-        self.put(m, publish, len);
         Ok(())
     }
 

@@ -90,7 +90,20 @@ fn pass(client: &mut Client<'static>, server: &mut Server<'static>, receipts: &m
 
 /// Sends messages from a client to a server in memory, ten at once, with all their acknowledgements.
 fn exchange(qos: QoS, version: Version, count: usize) {
-    exchange_with(Config::default(), qos, version, 10, count);
+    exchange_with(Config::default(), &message(qos), version, 10, count);
+}
+
+/// The same with a message that has properties, which the session encodes by another path.
+fn exchange_with_properties(qos: QoS, count: usize) {
+    let message = Outgoing {
+        properties: Properties::from(&PROPERTIES[..]),
+        ..message(qos)
+    };
+    exchange_with(Config::default(), &message, Version::V5, 10, count);
+}
+
+fn message(qos: QoS) -> Outgoing<'static> {
+    Outgoing::new(TOPIC, qos, &PAYLOAD)
 }
 
 /// Sends a hundred messages at once, which the application acknowledges in their order after the last one.
@@ -98,10 +111,16 @@ fn exchange_by_hand(qos: QoS, count: usize) {
     let mut config = Config::default();
     config.acknowledge = Acknowledge::ByHand;
     config.window_qos2 = config.window;
-    exchange_with(config, qos, Version::V311, 100, count);
+    exchange_with(config, &message(qos), Version::V311, 100, count);
 }
 
-fn exchange_with(config: Config, qos: QoS, version: Version, at_once: usize, count: usize) {
+fn exchange_with(
+    config: Config,
+    message: &Outgoing<'_>,
+    version: Version,
+    at_once: usize,
+    count: usize,
+) {
     let mut client = Client::new(config, Heap);
     let mut server = Server::new(config, Heap);
     let mut receipts = Vec::new();
@@ -109,10 +128,9 @@ fn exchange_with(config: Config, qos: QoS, version: Version, at_once: usize, cou
     client.connect(&connect, NOW).expect("room");
     server.opened(NOW);
     pass(&mut client, &mut server, &mut receipts);
-    let message = Outgoing::new(TOPIC, qos, &PAYLOAD);
     for number in 1..=count {
         client
-            .publish(black_box(&message), NOW)
+            .publish(black_box(message), NOW)
             .expect("an open window");
         if number % at_once == 0 {
             pass(&mut client, &mut server, &mut receipts);
@@ -128,7 +146,7 @@ fn exchange_with(config: Config, qos: QoS, version: Version, at_once: usize, cou
 
 type Task = (&'static str, fn(usize));
 
-const TASKS: [Task; 17] = [
+const TASKS: [Task; 18] = [
     ("decode PUBLISH", |n| {
         decode(&publish(false, &[]), Version::V311, n);
     }),
@@ -162,6 +180,9 @@ const TASKS: [Task; 17] = [
     }),
     ("exchange at QoS 2 in 5", |n| {
         exchange(QoS::ExactlyOnce, Version::V5, n);
+    }),
+    ("exchange at QoS 1 in 5, three properties", |n| {
+        exchange_with_properties(QoS::AtLeastOnce, n);
     }),
     ("exchange at QoS 1, by hand", |n| {
         exchange_by_hand(QoS::AtLeastOnce, n);

@@ -170,10 +170,11 @@ fn write(
     let waker = waker();
     let mut output = Output::default();
     let mut is_flushed = true;
+    let mut ended = None;
     loop {
         hub.set_driver(&waker);
         // `tick` writes PINGREQ, and begins to close when the program has asked for it.
-        let ticked = hub.tick();
+        let ticked = ended.take().map_or_else(|| hub.tick(), Err);
         let over = is_over.load(Ordering::Acquire);
         hub.refill(&mut output);
         // Reading may have waited for room, or for the report of what was written.
@@ -211,6 +212,8 @@ fn write(
             Err(error) => return Err(hub.transport_failed(error)),
         }
         is_flushed = !output.rest().is_empty();
+        // The last bytes are written first. The next call of `tick` would not tell why the connection is over.
+        ended = ticked.err();
     }
 }
 

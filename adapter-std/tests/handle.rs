@@ -2,13 +2,14 @@
 
 mod awaited;
 
+use std::io::Read;
 use std::time::Duration;
 
 use awaited::Handle;
 use futures_lite::future::block_on;
 use mqtt_std::proto::{QoS, TopicName, Version};
 use mqtt_std::{Error, Options, Outgoing};
-use mqtt_testing::peers::{Mosquitto, free_port};
+use mqtt_testing::peers::{Mosquitto, RawServer, free_port};
 
 fn start(options: Options) -> Handle {
     Handle(mqtt_std::Handle::start(options))
@@ -58,4 +59,18 @@ fn waits_have_a_time_limit() {
     let request = Outgoing::new(TopicName::from_static("nobody"), QoS::AtMostOnce, b"");
     let response = handle.request(&request, limit);
     assert!(matches!(response, Err(Error::TimedOut(_))), "{response:?}");
+}
+
+/// The time for CONNACK may be over before CONNECT is written: the last bytes are written, and the reason is told nevertheless.
+#[test]
+fn a_time_that_is_over_at_once_is_told() {
+    let server = RawServer::start(|mut stream, _| {
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    for _ in 0..50 {
+        let mut options = Options::new("127.0.0.1", server.port);
+        options.config.connect_timeout_ms = 1;
+        let error = mqtt_std::Handle::connect(options).unwrap_err();
+        assert_eq!(error.to_string(), "cannot connect", "{error:?}");
+    }
 }

@@ -22,6 +22,15 @@ async fn write_key(client: &Client, shard: u8, value: &str) {
     store.put(format!("0.{shard}"), value).await.unwrap();
 }
 
+/// Returns the warnings among what was told.
+fn warnings(notices: Receiver<Notice>) -> Vec<String> {
+    let warning = |notice: Notice| match notice {
+        Notice::Warning(warning) => Some(warning),
+        _ => None,
+    };
+    notices.try_iter().filter_map(warning).collect()
+}
+
 /// Gives the same answer to all requests to owners, and returns their subjects.
 async fn answer_all(client: &Client, answer: Vec<u8>) -> UnboundedReceiver<Subject> {
     let mut requests = client.subscribe("mqtt.shard.>").await.unwrap();
@@ -73,20 +82,29 @@ fn an_owner_without_its_key_does_not_answer() {
 #[test]
 fn an_owner_without_its_key_gets_no_pipe() {
     let servers = NatsServers::start(1, "");
-    let mut two = two(patient(&servers, "near"), patient(&servers, "far"));
+    let near = open(patient(&servers, "near"));
+    let (pipes, shard) = (near.pipes().unwrap(), near.shard());
+    let (thread, told) = opening(patient(&servers, "far"));
+    let far = thread.join().unwrap().unwrap();
+    let mut incoming = far.pipes().unwrap().serve();
     runtime().block_on(async {
-        two.echo().await;
+        while pipes.is_there(far.shard()).await.is_err() {}
         let client = async_nats::connect(servers.url()).await.unwrap();
-        write_key(&client, two.near.shard(), "ff 9 other").await;
+        write_key(&client, shard, "ff 9 other").await;
         // It had the key a moment ago.
-        let refused = loop {
-            let opened = two.pipes.open(two.far.shard(), LINK, Bytes::new()).await;
-            if let Err(error) = opened {
-                break error;
+        let mut refused = async || loop {
+            match pipes.open(far.shard(), LINK, Bytes::new()).await {
+                Ok(_) => drop(incoming.next().await),
+                Err(error) => break error,
             }
         };
-        assert_eq!(refused, PipeError::Refused);
+        tokio::select! {
+            refused = refused() => assert_eq!(refused, PipeError::Refused),
+            loss = near.lost().wait() => panic!("{loss:?} before a pipe is refused"),
+        }
     });
+    let warning = format!("a process opens a pipe for shard {shard}, which it does not own");
+    assert_eq!(warnings(told), [warning]);
 }
 
 /// The epoch of an earlier owner is not asked again, whatever the key says.
@@ -169,15 +187,8 @@ fn strangers_get_no_pipe_and_are_told_once() {
         }
         assert_eq!(pipes.address(shard).await, Err(PipeError::Stranger));
     });
-    let last = |notices: Receiver<Notice>| {
-        let warning = |notice: Notice| match notice {
-            Notice::Warning(warning) => Some(warning),
-            _ => None,
-        };
-        notices.try_iter().filter_map(warning).collect::<Vec<_>>()
-    };
     let it = format!("shard {}, which it does not own", near.shard());
-    assert_eq!(last(told), [format!("a process opens a pipe for {it}")]);
+    assert_eq!(warnings(told), [format!("a process opens a pipe for {it}")]);
     let it = format!("shard {shard}, which it does not own");
-    assert_eq!(last(notices), [format!("a process answers for {it}")]);
+    assert_eq!(warnings(notices), [format!("a process answers for {it}")]);
 }

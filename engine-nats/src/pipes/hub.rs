@@ -336,7 +336,6 @@ impl Hub {
             ..
         } = request;
         if !self.owners.owns(process, shard).await {
-            self.owners.tell_stranger("opens a pipe for", shard);
             return self.answer(reply, Bytes::from_static(NONE)).await;
         }
         let (pipe, stream) = duplex(entry.size.stream);

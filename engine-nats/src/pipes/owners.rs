@@ -83,9 +83,14 @@ impl Owners {
         Ok(owner)
     }
 
-    /// Returns whether a process owns a shard.
+    /// Returns whether a process owns a shard. Tells if it opens a pipe although the key is that of another process.
     pub(crate) async fn owns(&self, process: OwnerName, shard: u8) -> bool {
-        self.find(shard, |owner| owner == process).await == Ok(process)
+        let owner = self.find(shard, |owner| owner == process).await;
+        // The owner has no key for a moment when it is late, and nobody knows it while the bucket has no leader.
+        if owner.is_ok_and(|owner| owner.instance != process.instance) {
+            self.tell_stranger("opens a pipe for", shard);
+        }
+        owner == Ok(process)
     }
 
     /// Returns the owner that was read a moment ago if it is good, or what was read since this was called; otherwise reads it.

@@ -47,7 +47,7 @@ struct Read {
     /// When the request began.
     at: Instant,
     owner: Result<OwnerName, PipeError>,
-    /// The highest epoch that was read. A server that is behind may answer with an earlier one.
+    /// The highest epoch that was read since there was no key. A server that is behind may answer with an earlier one.
     newest: u64,
 }
 
@@ -112,33 +112,27 @@ impl Owners {
             return known.owner;
         }
         let at = Instant::now();
-        let newest = read.map_or(0, |read| read.newest);
-        let owner = self.read(subject).await;
-        let owner = owner.and_then(|owner| match owner.epoch < newest {
-            true => Err(PipeError::NoOwner),
-            false => Ok(owner),
-        });
-        *read = Some(Read {
-            at,
-            owner,
-            newest: owner.map_or(newest, |owner| owner.epoch),
-        });
+        let before = read.map_or(0, |read| read.newest);
+        let (owner, newest) = match self.read(subject).await {
+            Err(error) => (Err(error), before),
+            // The next owner may begin with an earlier epoch, if the journal was restored from a backup.
+            Ok(None) => (Err(PipeError::NoOwner), 0),
+            Ok(Some(holder)) => match owner_name(&holder).filter(|owner| owner.epoch >= before) {
+                Some(owner) => (Ok(owner), owner.epoch),
+                None => (Err(PipeError::NoOwner), before),
+            },
+        };
+        *read = Some(Read { at, owner, newest });
         owner
     }
 
-    async fn read(&self, subject: &str) -> Result<OwnerName, PipeError> {
+    /// Returns who has a key; `None` if there is no key.
+    async fn read(&self, subject: &str) -> Result<Option<Holder>, PipeError> {
         let value = timeout(TIMEOUT, last_value(&self.bucket, subject)).await;
         let Ok(Ok(value)) = value else {
             return Err(PipeError::NoAnswer);
         };
-        let holder = value.as_deref().map(Holder::parse);
-        let owner = holder.and_then(|holder| {
-            Some(OwnerName {
-                instance: holder.instance?,
-                epoch: holder.epoch?,
-            })
-        });
-        owner.ok_or(PipeError::NoOwner)
+        Ok(value.as_deref().map(Holder::parse))
     }
 
     /// Tells once that a process which does not own a shard does something as its owner.
@@ -148,4 +142,12 @@ impl Owners {
             (self.notice)(Notice::Warning(warning));
         }
     }
+}
+
+/// Returns the process that has a key, if it has begun its epoch.
+fn owner_name(holder: &Holder) -> Option<OwnerName> {
+    Some(OwnerName {
+        instance: holder.instance?,
+        epoch: holder.epoch?,
+    })
 }

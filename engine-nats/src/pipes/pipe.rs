@@ -152,7 +152,11 @@ impl Pipe {
         } = self.size;
         if self.flow.on_its_way() <= assured / 2 {
             self.budget = None;
-        } else if self.budget.is_none() && window > assured && self.flow.room(false) == 0 {
+        } else if self.budget.is_none()
+            && !self.flow.has_ended()
+            && window > assured
+            && self.flow.room(false) == 0
+        {
             let units = u32::try_from((window - assured) / BUDGET_UNIT).unwrap_or(u32::MAX);
             let room = Arc::clone(&self.hub.budget).try_acquire_many_owned(units);
             self.budget = room.ok();

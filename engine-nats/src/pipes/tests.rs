@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::flow::{Due, Fault, Flow, OVERHEAD, Size};
 use super::message::{Header, Kind};
+use super::pipe::apart;
 
 const SILENCE: Duration = Duration::from_secs(15);
 
@@ -346,4 +348,16 @@ fn more_than_the_window_or_than_was_sent_is_a_fault() {
         Duration::ZERO,
     );
     assert_eq!(late, Err(Fault::Window));
+}
+
+/// The buffer in which many messages were read is free although a short one waits.
+#[test]
+fn short_data_keeps_no_buffer() {
+    let buffer = Bytes::from(vec![7; 64 << 10]);
+    let kept = apart(buffer.slice(100..200));
+    assert_eq!(kept[..], [7; 100]);
+    assert!(buffer.is_unique());
+    // A long one is not copied.
+    let kept = apart(buffer.slice(..32 << 10));
+    assert_eq!((kept.len(), buffer.is_unique()), (32 << 10, false));
 }

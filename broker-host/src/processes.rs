@@ -296,7 +296,7 @@ struct LinkTo {
     to: u8,
     /// The pipes of the other process, with the number of the owner, if that process opens them.
     comes: Option<Receiver<(u64, DuplexStream)>>,
-    /// The number of the last owner.
+    /// The number of the owner whose link is open.
     epoch: u64,
     absence: Absence,
 }
@@ -344,6 +344,8 @@ impl LinkTo {
         if self.comes.is_none() {
             return processes.pipes.open(self.to, &About::Link).await;
         }
+        // Only while a link is open an earlier owner is refused: the owners of a restored journal begin with an earlier epoch.
+        self.epoch = 0;
         if let Ok(pipe) = timeout(ASKED, self.newer()).await {
             return Ok(pipe);
         }
@@ -353,7 +355,7 @@ impl LinkTo {
         }
     }
 
-    /// Waits for a pipe that the other process opens. One of an earlier owner is not taken.
+    /// Waits for a pipe that the other process opens. One of an earlier owner than that of the open link is not taken.
     async fn newer(&mut self) -> DuplexStream {
         loop {
             let next = match &mut self.comes {

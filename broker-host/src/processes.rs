@@ -135,10 +135,11 @@ impl Relays {
     /// Connects a client with the process that has its session. It counts in the limits of both.
     pub(crate) fn pass_on<H: Hooks>(&self, shared: &Shared<H>, moved: Moved, owner: u8) {
         let (own, peers) = (self.clone(), shared.peers.clone());
+        // Before the task runs: this process may stop until then, and the other one is told if it has clients.
+        self.count(owner, 1);
         shared.panics.spawn(async move {
             let source = moved.peer.source;
             own.whole.add(source);
-            own.count(owner, 1);
             relay(&own, moved, owner, &peers).await;
             own.count(owner, -1);
             own.whole.remove(source);
@@ -173,26 +174,35 @@ impl Relays {
     }
 }
 
-/// The clients whose bytes come from other processes, with the shards and epochs of these processes.
+/// The clients whose bytes come from other processes.
 #[derive(Clone, Debug, Default)]
-struct Guests(Rc<RefCell<HashMap<ConnectionId, (u8, u64)>>>);
+struct Guests {
+    /// The shards and epochs of these processes.
+    from: Rc<RefCell<HashMap<ConnectionId, (u8, u64)>>>,
+    /// The epoch of the last process of each shard that has told that it stops. What was on its way from there is not served.
+    stopped: Rc<RefCell<HashMap<u8, u64>>>,
+}
 
 impl Guests {
     /// Serves a client until its connection has ended.
     async fn serve<H: Hooks>(self, shared: Rc<RefCell<Shared<H>>>, guest: Guest) {
         all_ready(&shared).await;
         let Guest { from, pipe, peer } = guest;
+        if self.stopped.borrow().get(&from.0) == Some(&from.1) {
+            return;
+        }
         let opened = shared.borrow_mut().open(peer);
         let Some(id) = opened else { return };
-        self.0.borrow_mut().insert(id, from);
+        self.from.borrow_mut().insert(id, from);
         linked(shared, pipe, id).await;
-        self.0.borrow_mut().remove(&id);
+        self.from.borrow_mut().remove(&id);
     }
 
     /// Ends the connections of a process as if this one stopped: that one stops.
     fn say_goodbye<H: Hooks>(&self, shared: &RefCell<Shared<H>>, from: (u8, u64)) {
+        self.stopped.borrow_mut().insert(from.0, from.1);
         let mut shared = shared.borrow_mut();
-        for (id, process) in &*self.0.borrow() {
+        for (id, process) in &*self.from.borrow() {
             if *process == from {
                 let now = shared.now();
                 shared

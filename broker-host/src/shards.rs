@@ -164,10 +164,14 @@ impl Member {
         }
     }
 
-    /// Passes a connection to its shard. If that has ended, the connection is closed.
+    /// Passes a connection to its shard. If that has ended, or this host ends, the connection is closed.
     pub(crate) fn pass_on<H: Hooks>(&self, shared: &Shared<H>, moved: Moved, to: u8) {
         if let Some(relays) = &self.relays {
-            return relays.pass_on(shared, moved, to);
+            // The other process knows that this one stops, and says no second goodbye.
+            if !self.is_over {
+                relays.pass_on(shared, moved, to);
+            }
+            return;
         }
         let source = moved.peer.source;
         self.whole.census.add(source);

@@ -41,6 +41,49 @@ async fn a_process_that_stops_says_goodbye_to_relayed_clients() {
     .await;
 }
 
+/// What a process sent before it stopped may be taken later: those clients are not served. Its successor's are.
+#[tokio::test]
+async fn a_client_of_a_process_that_has_stopped_is_not_served() {
+    play(async {
+        let all = Served::default();
+        let second = process(1, &all, Wanted::default()).await;
+        let stopped = InMemory {
+            own: 0,
+            epoch: 1,
+            all: all.clone(),
+        };
+        let client = About::Client {
+            peer: Peer::default(),
+            logins: 7,
+        };
+        while stopped.to(1).is_err() {
+            tokio::task::yield_now().await;
+        }
+        // One that waits for the links, and one that was on its way.
+        let mut waits = stopped.open(1, &client).await.unwrap();
+        stopped.open(1, &About::Stops).await.unwrap();
+        let mut late = stopped.open(1, &client).await.unwrap();
+        for pipe in [&mut waits, &mut late] {
+            let name = name(1);
+            let connect = Packet::Connect(Connect::new(Version::V311, &name));
+            let bytes = encode(&connect, Version::V311);
+            pipe.write_all(&bytes).await.unwrap();
+        }
+        let wanted = Wanted {
+            epoch: 2,
+            ..Wanted::default()
+        };
+        let first = process(0, &all, wanted).await;
+        for pipe in [&mut waits, &mut late] {
+            assert_eq!(pipe.read(&mut [0]).await.unwrap(), 0);
+        }
+        let _client = join(first.address, &name(1)).await;
+        first.end().await;
+        second.end().await;
+    })
+    .await;
+}
+
 /// Clients whose address the proxy does not know have no limit of one address, neither here nor in the other process.
 #[cfg(feature = "proxy")]
 #[tokio::test]

@@ -164,7 +164,7 @@ impl Settings {
             config.shard.clone_from(journal);
         }
         config.shards = self.process_shards();
-        // A client has a pipe in two processes, and each link has one.
+        // A relayed client has a pipe in two processes. Links have places of their own.
         let connections = self.config().connections;
         config.pipes = config.pipes.max(connections.saturating_mul(2));
         config.address = self.node_addresses();

@@ -1,12 +1,13 @@
 //! Changes users, rules and limits while a broker runs.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::Hasher as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use siphasher::sip::SipHasher13;
 use tokio::task::spawn_blocking;
 
 use crate::binding::Bound;
@@ -120,14 +121,24 @@ fn with_former_users(
     all
 }
 
-/// Returns a hash of who may connect at which listener.
+/// Returns a hash of who may connect at which listener. Processes of different builds compare it, so the bytes that it covers are
+/// written here: the standard library may change its hash and what it hashes of a type.
 pub(crate) fn logins_hash(listeners: &[(usize, ListenerSettings)]) -> u64 {
-    let mut hasher = DefaultHasher::new();
+    let mut hasher = SipHasher13::new();
     for (number, own) in listeners {
-        number.hash(&mut hasher);
-        (&own.user_file, own.allow_anonymous).hash(&mut hasher);
-        (&own.identity_as_username, &own.client_certificate).hash(&mut hasher);
-        own.client_ca.is_some().hash(&mut hasher);
+        hasher.write(&u64::try_from(*number).unwrap_or(u64::MAX).to_le_bytes());
+        let user_file = own.user_file.as_ref();
+        let user_file = user_file.map(|path| path.as_os_str().as_encoded_bytes());
+        let identity = own.identity_as_username.as_deref().map(str::as_bytes);
+        let certificate = own.client_certificate.as_deref().map(str::as_bytes);
+        for text in [user_file, identity, certificate] {
+            // No text has this length.
+            let len = text.map_or(u64::MAX, |text| u64::try_from(text.len()).unwrap_or(0));
+            hasher.write(&len.to_le_bytes());
+            hasher.write(text.unwrap_or_default());
+        }
+        let anonymous = own.allow_anonymous.map_or(2, u8::from);
+        hasher.write(&[anonymous, own.client_ca.is_some().into()]);
     }
     hasher.finish()
 }
@@ -401,6 +412,16 @@ mod tests {
             reloaded("bind = ['ws://h:1/a']", "bind = ['ws://h:1/b']").1,
             ["bind"]
         );
+    }
+
+    /// The hash is the same in all builds of the program. Another program computed these values from the definition of SipHash-1-3.
+    #[test]
+    fn the_hash_of_logins_stays() {
+        let hash = |text| logins_hash(&settings(text).numbered_listeners());
+        assert_eq!(hash("bind = ['h:1']"), 0xC3F9_D688_9C32_1C50);
+        let two = "bind = ['h:1', 'mqtts://h:2']\nuser-file = '/etc/mqtt/users'\nallow-anonymous = false\n\
+            client-ca = '/ca'\nclient-certificate = 'optional'\nidentity-as-username = 'email'";
+        assert_eq!(hash(two), 0x6F32_008F_162D_9402);
     }
 
     /// The hash that other processes compare is that of the settings in force.

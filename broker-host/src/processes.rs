@@ -231,16 +231,16 @@ impl Processes {
     ) {
         let mut lower: Vec<Sender<(u64, DuplexStream)>> = Vec::new();
         for to in (0..self.shards).filter(|to| *to != self.own) {
-            let mut comes = None;
+            let mut arriving = None;
             if to < self.own {
                 let (sender, receiver) = channel(PIPES);
                 lower.push(sender);
-                comes = Some(receiver);
+                arriving = Some(receiver);
             }
             let link = LinkTo {
                 processes: Arc::clone(&self),
                 to,
-                comes,
+                arriving,
                 epoch: 0,
                 absence: Absence::new(self.patience),
             };
@@ -305,7 +305,7 @@ struct LinkTo {
     processes: Arc<Processes>,
     to: u8,
     /// The pipes of the other process, with the number of the owner, if that process opens them.
-    comes: Option<Receiver<(u64, DuplexStream)>>,
+    arriving: Option<Receiver<(u64, DuplexStream)>>,
     /// The number of the owner whose link is open.
     epoch: u64,
     absence: Absence,
@@ -351,7 +351,7 @@ impl LinkTo {
     /// Returns the next pipe, or why there is none now.
     async fn next(&mut self) -> Result<DuplexStream, Unreached> {
         let processes = Arc::clone(&self.processes);
-        if self.comes.is_none() {
+        if self.arriving.is_none() {
             return processes.pipes.open(self.to, &About::Link).await;
         }
         // Only while a link is open an earlier owner is refused: the owners of a restored journal begin with an earlier epoch.
@@ -368,8 +368,8 @@ impl LinkTo {
     /// Waits for a pipe that the other process opens. One of an earlier owner than that of the open link is not taken.
     async fn newer(&mut self) -> DuplexStream {
         loop {
-            let next = match &mut self.comes {
-                Some(comes) => comes.recv().await,
+            let next = match &mut self.arriving {
+                Some(arriving) => arriving.recv().await,
                 None => None,
             };
             match next {
@@ -387,7 +387,7 @@ impl LinkTo {
         #[cfg(feature = "files")]
         {
             // The process that opens the link does not know the number of the other one.
-            let epoch = self.comes.as_ref().map(|_| self.epoch);
+            let epoch = self.arriving.as_ref().map(|_| self.epoch);
             tracing::info!(shard = self.to, epoch, "{what}");
         }
         #[cfg(not(feature = "files"))]

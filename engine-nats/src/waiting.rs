@@ -21,7 +21,7 @@ use crate::division::{self, Check, Division, find_stream};
 use crate::lease::{Held, Lease, Loss};
 use crate::nats::{Nats, OwnPipes, Place, broken};
 use crate::owner::{Limits, Name, Owner};
-use crate::pipes::{Carrier, Of, Pipes};
+use crate::pipes::{Carrier, PipeSettings, Pipes};
 use crate::servers::Servers;
 
 /// The pause between two tries of a process that waits.
@@ -42,8 +42,8 @@ const BLOCK: usize = 1 << 20;
 /// The stream is compacted when it has this many times the bytes of the entries.
 const COMPACT_AT: u64 = 4;
 
-/// Tells a notice to the user of the engine.
-pub(crate) type Tells = Arc<dyn Fn(Notice) + Send + Sync>;
+/// TellNotice a notice to the user of the engine.
+pub(crate) type TellNotice = Arc<dyn Fn(Notice) + Send + Sync>;
 
 /// A process that does not own a journal yet.
 pub(crate) struct Waiting {
@@ -53,7 +53,7 @@ pub(crate) struct Waiting {
     /// The key that decides the shard of a client, if there is none yet.
     pub(crate) key: u64,
     pub(crate) background: Arc<Background>,
-    pub(crate) notice: Tells,
+    pub(crate) notice: TellNotice,
     pub(crate) told: Option<Notice>,
 }
 
@@ -74,7 +74,7 @@ pub(crate) struct Taken {
 }
 
 impl Waiting {
-    /// Tells a notice if it is not the one that was told last.
+    /// TellNotice a notice if it is not the one that was told last.
     fn tell(&mut self, notice: Notice) {
         if self.told.as_ref() != Some(&notice) {
             (self.notice)(notice.clone());
@@ -121,7 +121,7 @@ impl Waiting {
             if let Some(taken) = self.take_over(&client, &context, candidate).await? {
                 let pipes = carrier.map(|carrier| {
                     let (stop, stopped) = watch::channel(());
-                    let of = Of {
+                    let settings = PipeSettings {
                         config: &self.config,
                         shard,
                         instance: self.instance,
@@ -131,7 +131,7 @@ impl Waiting {
                         stop: stopped,
                         notice: Arc::clone(&self.notice),
                     };
-                    let pipes = Pipes::start(carrier, of);
+                    let pipes = Pipes::start(carrier, settings);
                     OwnPipes { pipes, stop }
                 });
                 return Ok(Nats::new(taken, Place { shard, shards, key }, pipes));
@@ -271,7 +271,7 @@ impl Waiting {
         }
     }
 
-    /// Tells why this process waits, and waits.
+    /// TellNotice why this process waits, and waits.
     async fn wait(&mut self, why: String) {
         self.tell(Notice::Waits(why));
         sleep(PAUSE).await;
@@ -400,7 +400,7 @@ impl Waiting {
 
 /// Returns what tells the first things that the servers do not permit. A subscription that they refuse gets no messages, and nothing else
 /// shows it.
-fn forbidden(notice: Tells) -> impl Fn(Event) -> Ready<()> + Send + Sync {
+fn forbidden(notice: TellNotice) -> impl Fn(Event) -> Ready<()> + Send + Sync {
     let told = Mutex::new(BTreeSet::new());
     move |event| {
         if let Event::ServerError(ServerError::Other(why)) = event

@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::flow::Size;
 use super::message::{
-    EndName, NONE, PipeRequest, Request, accepted, accepts, address, gone, has_address,
+    EndName, PipeRequest, REFUSED, Request, accepted, accepts, address, gone, has_address,
 };
 use super::owners::{OwnerName, Owners};
 use super::pipe::Pipe;
@@ -316,7 +316,7 @@ impl Hub {
             }
             None => None,
         };
-        let answer = answer.unwrap_or(Bytes::from_static(NONE));
+        let answer = answer.unwrap_or(Bytes::from_static(REFUSED));
         self.answer(reply, answer).await;
     }
 
@@ -336,7 +336,7 @@ impl Hub {
             ..
         } = request;
         if !self.owners.owns(process, shard).await {
-            return self.answer(reply, Bytes::from_static(NONE)).await;
+            return self.answer(reply, Bytes::from_static(REFUSED)).await;
         }
         let (pipe, stream) = duplex(entry.size.stream);
         room.send(Opened {

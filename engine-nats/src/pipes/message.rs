@@ -22,7 +22,7 @@ use super::owners::OwnerName;
 pub(crate) const HEADER: usize = 17;
 
 /// The answer to a request that is refused, or for an address if there is none.
-pub(crate) const NONE: &[u8] = &[0];
+pub(crate) const REFUSED: &[u8] = &[0];
 
 /// The name of one end of a pipe.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -239,12 +239,12 @@ mod tests {
         assert_eq!(accepted(accepts(END)), Some(END));
         let told = address(has_address(7, "a:1"));
         assert_eq!(told, Some((7, "a:1".to_owned())));
-        for refused in [&[][..], NONE, &[1, 2], &[2; 25]] {
+        for refused in [&[][..], REFUSED, &[1, 2], &[2; 25]] {
             assert_eq!(accepted(Bytes::copy_from_slice(refused)), None);
         }
         for none in [
             &[][..],
-            NONE,
+            REFUSED,
             &[1; 16],
             &[2; 18],
             &[&[1; 17][..], &[0xff]].concat(),
@@ -253,7 +253,7 @@ mod tests {
         }
         for unknown in [
             &[][..],
-            NONE,
+            REFUSED,
             &[3; 40],
             &[1; 34],
             &[&[1, 2][..], &[0; 40]].concat(),

@@ -26,7 +26,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use crate::background::Background;
 use crate::config::Config;
 use crate::lease::Loss;
-use crate::waiting::Tells;
+use crate::waiting::TellNotice;
 use hub::{BUDGET_UNIT, Hub, Places};
 use message::HEADER;
 use owners::{OwnerName, Owners};
@@ -72,7 +72,7 @@ pub(crate) struct Carrier {
 }
 
 /// What the pipes of a process must know.
-pub(crate) struct Of<'c> {
+pub(crate) struct PipeSettings<'c> {
     pub(crate) config: &'c Config,
     pub(crate) shard: u8,
     pub(crate) instance: u128,
@@ -83,7 +83,7 @@ pub(crate) struct Of<'c> {
     pub(crate) lost: watch::Receiver<Option<Loss>>,
     /// Ends when the journal is closed.
     pub(crate) stop: watch::Receiver<()>,
-    pub(crate) notice: Tells,
+    pub(crate) notice: TellNotice,
 }
 
 /// The pipes that other processes open to this one.
@@ -151,13 +151,13 @@ impl std::error::Error for PipeError {}
 
 impl Pipes {
     /// Takes what comes to this process from now on.
-    pub(crate) fn start(carrier: Carrier, of: Of<'_>) -> Self {
+    pub(crate) fn start(carrier: Carrier, settings: PipeSettings<'_>) -> Self {
         let Carrier {
             client,
             bucket,
             background,
         } = carrier;
-        let Of {
+        let PipeSettings {
             config,
             shard,
             instance,
@@ -166,7 +166,7 @@ impl Pipes {
             lost,
             stop,
             notice,
-        } = of;
+        } = settings;
         let most = u32::try_from(config.pipes.min(Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
         let most_data = client.max_payload().saturating_sub(HEADER).max(1);
         let hub = Arc::new(Hub {

@@ -13,7 +13,7 @@ use crate::config::{BUCKET, Config, Notice};
 use crate::connection::TIMEOUT;
 use crate::division::last_value;
 use crate::lease::Holder;
-use crate::waiting::Tells;
+use crate::waiting::TellNotice;
 
 /// How long what was read is valid.
 const VALID: Duration = Duration::from_millis(500);
@@ -30,7 +30,7 @@ pub(crate) struct Owners {
     /// The stream of the bucket.
     bucket: Stream<()>,
     shards: Vec<Shard>,
-    notice: Tells,
+    notice: TellNotice,
     /// Whether a process that does not own what it says was told.
     has_told: AtomicBool,
 }
@@ -52,7 +52,7 @@ struct Read {
 }
 
 impl Owners {
-    pub(crate) fn new(bucket: Stream<()>, config: &Config, notice: Tells) -> Self {
+    pub(crate) fn new(bucket: Stream<()>, config: &Config, notice: TellNotice) -> Self {
         let shard = |shard| Shard {
             subject: format!("$KV.{BUCKET}.{}", config.journal(shard).name),
             read: Mutex::default(),
@@ -83,7 +83,7 @@ impl Owners {
         Ok(owner)
     }
 
-    /// Returns whether a process owns a shard. Tells if it opens a pipe although the key is that of another process.
+    /// Returns whether a process owns a shard. TellNotice if it opens a pipe although the key is that of another process.
     pub(crate) async fn owns(&self, process: OwnerName, shard: u8) -> bool {
         let owner = self.find(shard, |owner| owner == process).await;
         // The owner has no key for a moment when it is late, and nobody knows it while the bucket has no leader.
@@ -135,7 +135,7 @@ impl Owners {
         Ok(value.as_deref().map(Holder::parse))
     }
 
-    /// Tells once that a process which does not own a shard does something as its owner.
+    /// TellNotice once that a process which does not own a shard does something as its owner.
     pub(crate) fn tell_stranger(&self, does: &str, shard: u8) {
         if !self.has_told.swap(true, Ordering::Relaxed) {
             let warning = format!("a process {does} shard {shard}, which it does not own");

@@ -386,8 +386,8 @@ impl LinkTo {
     fn tell(&self, what: &str) {
         #[cfg(feature = "files")]
         {
-            // The process that opens the link does not know the number of the other one.
-            let epoch = self.arriving.as_ref().map(|_| self.epoch);
+            // The process that opens the link does not know the number of the other one, and nobody does without a link.
+            let epoch = Some(self.epoch).filter(|epoch| *epoch > 0);
             tracing::info!(shard = self.to, epoch, "{what}");
         }
         #[cfg(not(feature = "files"))]

@@ -138,10 +138,13 @@ impl Shared {
         }
     }
 
-    /// Moves plain bytes of the server to the client.
+    /// Moves plain bytes of the server to the client. Fails when the stack takes nothing more, because it is closed.
     fn answer(&self, mut plain: &[u8]) -> io::Result<()> {
         while !plain.is_empty() {
             let n = self.stack().output(plain);
+            if n == 0 {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
             plain = &plain[n..];
             self.send()?;
         }

@@ -10,7 +10,6 @@ use crate::tune::FAST;
 
 /// Returns `len` items from `start` on; none if there are fewer. Hosts take a range, which is fewer instructions; on a device it is
 /// more code.
-#[inline]
 pub(crate) fn part<T>(items: &[T], start: usize, len: usize) -> &[T] {
     if FAST {
         let end = start.wrapping_add(len);
@@ -21,7 +20,6 @@ pub(crate) fn part<T>(items: &[T], start: usize, len: usize) -> &[T] {
 }
 
 /// Returns the same items as [`part`], to be changed.
-#[inline]
 pub(crate) fn part_mut<T>(items: &mut [T], start: usize, len: usize) -> &mut [T] {
     if FAST {
         let end = start.wrapping_add(len);

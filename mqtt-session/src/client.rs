@@ -143,7 +143,6 @@ impl<'m> Client<'m> {
         })
     }
 
-    #[inline]
     fn progress(&mut self, progress: &mut Progress<'_>) -> Result<(), Violation> {
         let done = self.engine.step(&mut self.memory, progress);
         done.map_err(|problem| problem.violation(&self.engine, progress))

@@ -139,7 +139,6 @@ impl Engine {
     }
 
     /// Returns whether the packet with this identifier is on its way, and the host has not told that the transport took all of it.
-    #[inline]
     pub(crate) fn is_under_way(&self, id: u16) -> bool {
         let token = self.large.token();
         LARGE
@@ -171,7 +170,6 @@ impl Engine {
 
     /// Returns whether the kept packet of a slot is sent from there. One that waits for a record is copied if the outgoing buffer
     /// takes it: sent from there, each message would wait for a flush of its own.
-    #[inline]
     pub(crate) fn is_large(&self, m: &Memory<'_>, len: usize, awaits: Awaits) -> bool {
         len > self.largest_in_buffer(m) || len > KEPT_IS_LARGE && !self.message_waits(awaits)
     }

@@ -60,7 +60,6 @@ impl Engine {
         true
     }
 
-    #[inline]
     #[allow(clippy::unused_self, reason = "as with the feature")]
     pub(crate) const fn message_waits(&self, _: Awaits) -> bool {
         false

@@ -85,7 +85,6 @@ impl Engine {
     }
 
     /// Returns the length of the longest packet that the peer accepts and the buffer can hold beside `reserve` bytes.
-    #[inline]
     fn largest(&self, m: &Memory<'_>, reserve: usize) -> usize {
         let limit = m.outgoing_limit().min(self.config.most_outgoing());
         limit

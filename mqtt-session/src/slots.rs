@@ -122,7 +122,6 @@ impl Slot {
     }
 
     /// Returns the packet identifier of a message or request that has one.
-    #[inline]
     pub(crate) fn packet_id(&self) -> PacketId {
         PacketId::new(self.id()).unwrap_or(PacketId::FIRST)
     }
@@ -270,7 +269,6 @@ impl Engine {
     }
 
     /// Returns the slot of the next message or request, which gets its memory in [`Self::place`].
-    #[inline]
     pub(crate) fn next_slot(&self, m: &Memory<'_>, awaits: Awaits) -> Slot {
         let (number, nth) = if KEEPS_QOS_0 && awaits == Awaits::CONNECTION {
             let nth = self.session.unnumbered.wrapping_add(1).max(1);

@@ -125,7 +125,9 @@ fn the_web_page_needs_a_loopback_address() {
     let port = broker.process.wait_stderr_after("web=127.0.0.1:");
     let answer = |request: &str, host: &str| {
         let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
-        write!(stream, "{request} HTTP/1.1\r\nHost: {host}\r\n\r\n").unwrap();
+        // The broker recognises a WebSocket request by its first piece, and `write!` would send several.
+        let request = format!("{request} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use mqtt_agent::{Agent, Error, Options, RestoreError, StoreFault, StoreOptions};
+use mqtt_proto::num::to_u64;
 use mqtt_store::{Condition, Config, Durability, OpenError, Store, Writer};
 
 use crate::hub::{Hub, remember};
@@ -77,7 +78,7 @@ impl Storage {
         let new = agent.journal().get(known..).unwrap_or_default();
         if !new.is_empty() {
             writer.append(new);
-            let added = u64::try_from(new.len()).unwrap_or(u64::MAX);
+            let added = to_u64(new.len());
             self.given = self.given.saturating_add(added);
         }
     }

@@ -12,6 +12,7 @@
 
 use std::sync::Arc;
 
+use mqtt_proto::num::to_u32;
 use mqtt_transport::bytes::{Buf, BufMut};
 
 use crate::peer::Peer;
@@ -35,7 +36,7 @@ impl About {
             Self::Client { peer, logins } => {
                 let mut bytes = vec![CLIENT];
                 bytes.put_u64(*logins);
-                bytes.put_u32(u32::try_from(peer.listener).unwrap_or(u32::MAX));
+                bytes.put_u32(to_u32(peer.listener));
                 bytes.put_u64(peer.source);
                 let address = peer.address.map(|address| address.to_string());
                 for text in [address.as_deref(), peer.user.as_deref()] {

@@ -13,10 +13,11 @@ const MOST: u64 = 1 << 20;
 /// until every processor has left the old table, which took 5 to 16 ms beside busy threads, and so long the broker served nobody.
 #[cfg(target_os = "linux")]
 pub(crate) fn reserve(connections: usize) {
+    use mqtt_proto::num::to_u64;
     use rustix::process::{Resource, getrlimit};
 
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let wanted = u64::try_from(connections).unwrap_or(u64::MAX);
+    let wanted = to_u64(connections);
     let last = wanted
         .saturating_add(OWN)
         .min(limit)

@@ -5,6 +5,7 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use mqtt_broker::{ConnectionId, Hooks, Next};
+use mqtt_proto::num::{to_u32, to_usize};
 use mqtt_transport::bytes::{Buf, BytesMut};
 
 use crate::shared::Shared;
@@ -419,7 +420,7 @@ impl Link {
     /// announces a packet takes no memory.
     fn make_room(&mut self, most: usize) {
         let len = self.rest.len();
-        let needed = usize::try_from(self.needed).unwrap_or(usize::MAX);
+        let needed = to_usize(self.needed);
         let is_tight = self.rest.capacity().saturating_sub(len) < most;
         if is_tight && needed > len && needed / 8 <= len {
             self.rest.reserve(needed.saturating_sub(len));
@@ -454,7 +455,7 @@ impl Link {
         self.blocked = matches!(received.next, Next::Blocked | Next::Yields);
         self.yields = received.next == Next::Yields;
         self.needed = match received.next {
-            Next::Needs(needed) => u32::try_from(needed).unwrap_or(u32::MAX),
+            Next::Needs(needed) => to_u32(needed),
             _ => 0,
         };
         received.consumed
@@ -482,7 +483,7 @@ impl Link {
             Poll::Ready(Ok(0)) => Ok(ServeResult::Over),
             Poll::Ready(Ok(n)) => {
                 shared.broker.has_read(n);
-                let n = u32::try_from(n).unwrap_or(u32::MAX);
+                let n = to_u32(n);
                 self.discarded = self.discarded.saturating_add(n);
                 match self.discarded > DISCARDED {
                     true => Ok(ServeResult::Over),

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use mqtt_proto::num::to_u64;
 use siphasher::sip::SipHasher13;
 use tokio::task::spawn_blocking;
 
@@ -126,7 +127,7 @@ fn with_former_users(
 pub(crate) fn logins_hash(listeners: &[(usize, ListenerSettings)]) -> u64 {
     let mut hasher = SipHasher13::new();
     for (number, own) in listeners {
-        hasher.write(&u64::try_from(*number).unwrap_or(u64::MAX).to_le_bytes());
+        hasher.write(&to_u64(*number).to_le_bytes());
         let user_file = own.user_file.as_ref();
         let user_file = user_file.map(|path| path.as_os_str().as_encoded_bytes());
         let identity = own.identity_as_username.as_deref().map(str::as_bytes);

@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use mqtt_proto::num::to_u64;
 use mqtt_proto::{QoS, ReasonCode};
 use mqtt_session::{Ended, Instant, Outgoing, Refused, Token};
 
@@ -112,14 +113,14 @@ const LOST: usize = 64;
 
 impl Progress {
     pub(crate) fn sent(&mut self, n: usize) {
-        self.taken = self.taken.saturating_add(wide(n));
+        self.taken = self.taken.saturating_add(to_u64(n));
     }
 
     pub(crate) fn lost(&mut self, unsent: usize) {
         if unsent == 0 {
             return;
         }
-        let end = self.taken.saturating_add(wide(unsent));
+        let end = self.taken.saturating_add(to_u64(unsent));
         self.lost.push_back((self.taken, end));
         self.taken = end;
         if self.lost.len() > LOST
@@ -130,7 +131,7 @@ impl Progress {
     }
 
     fn end(&self, unsent: usize) -> Position {
-        Position(self.taken.saturating_add(wide(unsent)))
+        Position(self.taken.saturating_add(to_u64(unsent)))
     }
 
     fn outcome(&self, Position(at): Position) -> Option<Outcome> {
@@ -146,10 +147,6 @@ impl Progress {
             Outcome::Sent
         })
     }
-}
-
-fn wide(n: usize) -> u64 {
-    u64::try_from(n).unwrap_or(u64::MAX)
 }
 
 impl Agent {

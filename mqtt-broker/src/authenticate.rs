@@ -1,9 +1,10 @@
 //! Handles enhanced authentication (5, section 4.12), and decisions that the host makes later.
 
+use mqtt_session::proto::num::to_usize;
 use mqtt_session::proto::{Auth, Properties, Property, ReasonCode};
 use mqtt_session::{Instant, Refused};
 
-use crate::broker::{Broker, usize_of};
+use crate::broker::Broker;
 use crate::connection::ConnectionId;
 use crate::hooks::{Hooks, Verdict};
 
@@ -79,7 +80,7 @@ impl<H: Hooks> Broker<H> {
             properties: Properties::from(&properties[..]),
         };
         self.mark_ready(index);
-        match self.connections.get_mut(usize_of(index)) {
+        match self.connections.get_mut(to_usize(index)) {
             Some(connection) => connection.server.authenticate(&auth),
             None => Ok(()),
         }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
+use mqtt_session::proto::num::{to_u32, to_u64, to_usize};
 use mqtt_session::proto::{Disconnect, ReasonCode};
 use mqtt_session::{Heap, Instant, Outgoing, Server, ServerEvent, Step};
 
@@ -205,7 +206,7 @@ impl<H: Hooks> Broker<H> {
         let mut server = Server::new(self.config.session(), Heap);
         server.opened(now);
         let timer = server.deadline();
-        let index = number(self.connections.insert(Connection {
+        let index = to_u32(self.connections.insert(Connection {
             server,
             serial: self.serial,
             session: None,
@@ -233,24 +234,24 @@ impl<H: Hooks> Broker<H> {
     }
 
     pub(crate) fn id(&self, index: u32) -> Option<ConnectionId> {
-        let serial = self.connections.get(usize_of(index))?.serial;
+        let serial = self.connections.get(to_usize(index))?.serial;
         Some(ConnectionId { index, serial })
     }
 
     /// Returns the connection of a session, if it has one.
     pub(crate) fn connection_of(&self, key: u32) -> Option<ConnectionId> {
-        self.id(self.sessions.get(usize_of(key))?.connection?)
+        self.id(self.sessions.get(to_usize(key))?.connection?)
     }
 
     pub(crate) fn connection(&self, id: ConnectionId) -> Option<&Connection> {
         self.connections
-            .get(usize_of(id.index))
+            .get(to_usize(id.index))
             .filter(|connection| connection.is(id))
     }
 
     pub(crate) fn connection_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
         self.connections
-            .get_mut(usize_of(id.index))
+            .get_mut(to_usize(id.index))
             .filter(|connection| connection.is(id))
     }
 
@@ -281,7 +282,7 @@ impl<H: Hooks> Broker<H> {
         statistics.bytes_sent = statistics.bytes_sent.saturating_add(to_u64(n_sent));
         statistics.packets_sent = statistics.packets_sent.saturating_add(begun);
         if let Some(key) = session {
-            if let Some(session) = self.sessions.get_mut(usize_of(key)) {
+            if let Some(session) = self.sessions.get_mut(to_usize(key)) {
                 session.queue.sent(n);
                 if let Some(pressure) = &mut session.pressure {
                     pressure.sent(n, now);
@@ -311,9 +312,9 @@ impl<H: Hooks> Broker<H> {
 
     /// Marks a connection as ready because of a message for its client.
     pub(crate) fn mark_to_write(&mut self, index: u32) {
-        let connection = self.connections.get(usize_of(index));
+        let connection = self.connections.get(to_usize(index));
         let is_told = connection.is_none_or(|connection| {
-            connection.ready || connection.server.outgoing().len() < usize_of(connection.gathers)
+            connection.ready || connection.server.outgoing().len() < to_usize(connection.gathers)
         });
         if !is_told {
             self.mark_ready(index);
@@ -335,7 +336,7 @@ impl<H: Hooks> Broker<H> {
     /// with 0 when the time to write has come, since there may be no bytes to write by then.
     pub fn writes_later(&mut self, id: ConnectionId, bytes: usize) {
         if let Some(connection) = self.connection_mut(id) {
-            connection.gathers = number(bytes);
+            connection.gathers = to_u32(bytes);
         }
     }
 
@@ -354,7 +355,7 @@ impl<H: Hooks> Broker<H> {
         self.begin();
         self.end(id.index, Ending::TransportGone, now);
         self.count_closed_connection(id.index);
-        let connection = self.connections.remove(usize_of(id.index));
+        let connection = self.connections.remove(to_usize(id.index));
         // Freeing memory is work as well.
         self.meter.spend(steps_of_bytes(connection.heap_bytes));
         if let Some(at) = connection.timer {
@@ -505,7 +506,7 @@ impl<H: Hooks> Broker<H> {
             ServerEvent::Acknowledged { token, .. } | ServerEvent::Ended { token, .. } => {
                 let session = self.connection(id).and_then(|c| c.session);
                 if let Some(key) = session
-                    && let Some(session) = self.sessions.get_mut(usize_of(key))
+                    && let Some(session) = self.sessions.get_mut(to_usize(key))
                 {
                     // 5 [MQTT-4.8.2-6]: no other member gets the message, whether the acknowledgement reports success or an
                     // error.
@@ -546,7 +547,7 @@ impl<H: Hooks> Broker<H> {
         let connection = self
             .clients
             .get(client_id)
-            .and_then(|key| self.sessions.get(usize_of(*key)))
+            .and_then(|key| self.sessions.get(to_usize(*key)))
             .and_then(|session| session.connection);
         match connection {
             Some(index) => {
@@ -561,7 +562,7 @@ impl<H: Hooks> Broker<H> {
     /// Ends all connections. Clients of MQTT 5 get the reason code 0x8B, server shutting down.
     pub fn shut_down(&mut self, now: Instant) {
         self.begin();
-        let all: Vec<u32> = self.connections.iter().map(|(i, _)| number(i)).collect();
+        let all: Vec<u32> = self.connections.iter().map(|(i, _)| to_u32(i)).collect();
         for index in all {
             self.close(index, ReasonCode::ServerShuttingDown, now);
         }
@@ -570,7 +571,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Sends DISCONNECT with a reason and ends a connection.
     pub(crate) fn close(&mut self, index: u32, reason: ReasonCode, now: Instant) {
-        if let Some(connection) = self.connections.get_mut(usize_of(index)) {
+        if let Some(connection) = self.connections.get_mut(to_usize(index)) {
             // 5 [MQTT-3.14.2-2]: DISCONNECT has no properties.
             let _ = connection.server.disconnect(&Disconnect {
                 reason,
@@ -579,16 +580,4 @@ impl<H: Hooks> Broker<H> {
         }
         self.end(index, Ending::ByBroker(reason), now);
     }
-}
-
-pub(crate) fn usize_of(number: u32) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
-}
-
-pub(crate) fn number(index: usize) -> u32 {
-    u32::try_from(index).unwrap_or(u32::MAX)
-}
-
-pub(crate) fn to_u64(number: usize) -> u64 {
-    u64::try_from(number).unwrap_or(u64::MAX)
 }

@@ -4,13 +4,14 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mqtt_session::proto::num::{to_u32, to_usize};
 use mqtt_session::proto::{
     ConnAck, Connect, Decoded, FixedHeader, MAX_PACKET, Packet, PacketType, Properties, Property,
     ReasonCode, TopicName, Version, Will as CarriedWill,
 };
 use mqtt_session::{Instant, Outgoing, Server};
 
-use crate::broker::{Broker, Next, number, usize_of};
+use crate::broker::{Broker, Next};
 use crate::connection::{ConnectionId, Extra};
 use crate::hooks::{ClientInfo, Ending, Hooks, Observation, Verdict};
 use crate::message::Message;
@@ -44,10 +45,10 @@ impl<H: Hooks> Broker<H> {
         // The machine reports other errors of the header.
         let header = FixedHeader::decode(input, Version::V5, MAX_PACKET).ok()??;
         let len = header.packet_len();
-        if len <= usize_of(limit) {
+        if len <= to_usize(limit) {
             return None;
         }
-        let connection = self.connections.get_mut(usize_of(id.index))?;
+        let connection = self.connections.get_mut(to_usize(id.index))?;
         let extra = connection.extra.as_ref();
         let awaits_decision = extra.is_some_and(|extra| extra.connect.is_some());
         let ending = match header.packet_type {
@@ -120,7 +121,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     fn keep_connect(&mut self, index: u32, packet: &[u8]) {
-        if let Some(connection) = self.connections.get_mut(usize_of(index)) {
+        if let Some(connection) = self.connections.get_mut(to_usize(index)) {
             let extra = connection.extra();
             if extra.connect.is_none() {
                 extra.connect = Some(packet.into());
@@ -151,7 +152,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     pub(crate) fn refuse(&mut self, index: u32, reason: ReasonCode, now: Instant) {
-        let Some(connection) = self.connections.get_mut(usize_of(index)) else {
+        let Some(connection) = self.connections.get_mut(to_usize(index)) else {
             return;
         };
         // 3.1.1 has five return codes for a refusal.
@@ -210,7 +211,7 @@ impl<H: Hooks> Broker<H> {
         let will = connect.will.as_ref().map_or(0, will_size);
         let source = self
             .connections
-            .get(usize_of(index))
+            .get(to_usize(index))
             .map_or(0, |c| c.source);
         let has_room = self.has_room_for_will(will)
             && match known {
@@ -224,7 +225,7 @@ impl<H: Hooks> Broker<H> {
         let former = known.and_then(|key| self.keep_places(key));
         if let Some(key) = known {
             // 3.1.1 [MQTT-3.1.4-2], 5 [MQTT-3.1.4-3]
-            let other = self.sessions.get(usize_of(key)).and_then(|s| s.connection);
+            let other = self.sessions.get(to_usize(key)).and_then(|s| s.connection);
             if let Some(other) = other {
                 self.close(other, ReasonCode::SessionTakenOver, now);
             }
@@ -257,7 +258,7 @@ impl<H: Hooks> Broker<H> {
         };
         let accepted = self
             .connections
-            .get_mut(usize_of(index))
+            .get_mut(to_usize(index))
             .map(|connection| connection.server.accept(&connack, now));
         if accepted != Some(Ok(())) {
             // The client does not accept a packet of the size of its CONNACK.
@@ -289,7 +290,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Returns whether another user made the session.
     fn is_of_another(&self, key: u32, user_name: Option<&str>) -> bool {
-        let session = self.sessions.get(usize_of(key));
+        let session = self.sessions.get(to_usize(key));
         session.is_some_and(|session| session.user_name.as_deref() != user_name)
     }
 
@@ -298,7 +299,7 @@ impl<H: Hooks> Broker<H> {
         self.session_serial = self.session_serial.wrapping_add(1);
         let hash = self.clients.hasher().hash_one(&client_id);
         let session = Session::new(Arc::clone(&client_id), hash, self.session_serial);
-        let key = number(self.sessions.insert(session));
+        let key = to_u32(self.sessions.insert(session));
         self.clients.insert(client_id, key);
         key
     }
@@ -306,8 +307,8 @@ impl<H: Hooks> Broker<H> {
     /// Connects a connection with its session.
     pub(crate) fn attach(&mut self, index: u32, key: u32, connect: &Connect<'_>, now: Instant) {
         let (Some(connection), Some(session)) = (
-            self.connections.get_mut(usize_of(index)),
-            self.sessions.get_mut(usize_of(key)),
+            self.connections.get_mut(to_usize(index)),
+            self.sessions.get_mut(to_usize(key)),
         ) else {
             return;
         };

@@ -1,9 +1,9 @@
 //! What the broker has of one connection while its transport is open.
 
 use mqtt_session::proto::Connect;
+use mqtt_session::proto::num::to_usize;
 use mqtt_session::{Instant, Server};
 
-use crate::broker::usize_of;
 use crate::frames::Frames;
 use crate::holders::EndRank;
 use crate::largest::Part;
@@ -22,7 +22,7 @@ impl ConnectionId {
     /// ([`crate::Broker::was_closed_for_room`]), unlike that of any other connection that is not closed.
     #[must_use]
     pub fn index(self) -> usize {
-        usize_of(self.index)
+        to_usize(self.index)
     }
 }
 

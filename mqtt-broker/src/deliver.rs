@@ -1,9 +1,10 @@
 //! Delivers messages from a publisher to its receivers.
 
+use mqtt_session::proto::num::{to_u64, to_usize};
 use mqtt_session::proto::{Properties, QoS, ReasonCode, TopicName};
 use mqtt_session::{Incoming, Instant, Outgoing, Refused, Token};
 
-use crate::broker::{Broker, to_u64, usize_of};
+use crate::broker::Broker;
 use crate::connect::is_reserved;
 use crate::connection::Connection;
 use crate::fanout::{Routed, Target};
@@ -56,7 +57,7 @@ impl<H: Hooks> Broker<H> {
         now: Instant,
     ) {
         let publish = &incoming.publish;
-        let connection = self.connections.get(usize_of(index));
+        let connection = self.connections.get(to_usize(index));
         let Some((connection, key)) = connection.and_then(|own| Some((own, own.session?))) else {
             return;
         };
@@ -144,7 +145,7 @@ impl<H: Hooks> Broker<H> {
         statistics.payload_received = statistics.payload_received.saturating_add(payload);
         let topic = message.topic;
         let connection = self.connection_of(key);
-        let Some(session) = self.sessions.get(usize_of(key)) else {
+        let Some(session) = self.sessions.get(to_usize(key)) else {
             return (ReasonCode::UnspecifiedError, Routed::ToNobody);
         };
         let client = session.info();
@@ -185,7 +186,7 @@ impl<H: Hooks> Broker<H> {
 
     fn report_not_retained(&mut self, key: u32, topic: TopicName<'_>) {
         let connection = self.connection_of(key);
-        if let Some(session) = self.sessions.get(usize_of(key)) {
+        if let Some(session) = self.sessions.get(to_usize(key)) {
             self.hooks.observe(&Observation::RetainRefused {
                 connection,
                 client: session.info(),
@@ -196,7 +197,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Returns whether a QoS 0 message is queued for a session that cannot send it now.
     pub(crate) fn keeps_qos0(&self, key: u32) -> bool {
-        let session = self.sessions.get(usize_of(key));
+        let session = self.sessions.get(to_usize(key));
         self.config.queue_qos0 || session.is_some_and(|session| session.connection.is_some())
     }
 
@@ -222,7 +223,7 @@ impl<H: Hooks> Broker<H> {
             ..*source.message
         };
         let current = self.current_rights();
-        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
             return;
         };
         let full = session.rights.are_full(self.rights);
@@ -244,7 +245,7 @@ impl<H: Hooks> Broker<H> {
             return;
         };
         kept.set_record(self.current_record());
-        let session = self.sessions.get_mut(usize_of(key));
+        let session = self.sessions.get_mut(to_usize(key));
         let identifiers = session
             .map(|session| session.identifiers(identifiers))
             .unwrap_or_default();
@@ -267,7 +268,7 @@ impl<H: Hooks> Broker<H> {
         } else {
             usize::MAX
         };
-        let session = self.sessions.get(usize_of(key));
+        let session = self.sessions.get(to_usize(key));
         // 3.1.1 [MQTT-4.6.0-5] and [MQTT-4.6.0-6], 5 [MQTT-4.6.0-5] and [MQTT-4.6.0-6]: a message is not sent before older queued
         // ones.
         let Some(session) =
@@ -276,7 +277,7 @@ impl<H: Hooks> Broker<H> {
             return false;
         };
         let index = session.connection;
-        let connection = index.and_then(|index| self.connections.get_mut(usize_of(index)));
+        let connection = index.and_then(|index| self.connections.get_mut(to_usize(index)));
         let Some(connection) = connection else {
             return false;
         };
@@ -325,7 +326,7 @@ impl<H: Hooks> Broker<H> {
         } else {
             Room::Own
         };
-        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
             return;
         };
         let limits = Limits {
@@ -367,7 +368,7 @@ impl<H: Hooks> Broker<H> {
         let dropped = &mut self.statistics.publish_dropped;
         *dropped = dropped.saturating_add(messages);
         let connection = self.connection_of(key);
-        if let Some(session) = self.sessions.get(usize_of(key)) {
+        if let Some(session) = self.sessions.get(to_usize(key)) {
             self.hooks.observe(&Observation::Dropped {
                 connection,
                 client_id: &session.client_id,

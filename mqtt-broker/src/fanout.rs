@@ -6,11 +6,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use mqtt_session::proto::num::{to_u32, to_usize};
 use mqtt_session::proto::{ReasonCode, TopicName};
 use mqtt_session::{Instant, Outgoing, Receipt};
 use smallvec::SmallVec;
 
-use crate::broker::{Broker, number, usize_of};
+use crate::broker::Broker;
 use crate::connection::ConnectionId;
 use crate::hooks::Hooks;
 use crate::journal::{Origin, Record, steps_of};
@@ -196,18 +197,18 @@ impl Targets {
             return;
         };
         if mark.message == self.message
-            && let Some(first) = self.list.get_mut(usize_of(mark.at))
+            && let Some(first) = self.list.get_mut(to_usize(mark.at))
             && first.subscriber.session == subscriber.session
         {
             first.subscriber.qos = first.subscriber.qos.max(subscriber.qos);
             first.subscriber.retain_as_published |= subscriber.retain_as_published;
             // 5 [MQTT-3.3.4-4]
             if let Some(identifier) = subscriber.identifier {
-                let at = number(self.identifiers.len());
+                let at = to_u32(self.identifiers.len());
                 self.identifiers.push((identifier, None));
                 let (start, last) = first.more.unwrap_or((at, at));
                 if last != at
-                    && let Some((_, next)) = self.identifiers.get_mut(usize_of(last))
+                    && let Some((_, next)) = self.identifiers.get_mut(to_usize(last))
                 {
                     *next = Some(at);
                 }
@@ -217,7 +218,7 @@ impl Targets {
         }
         *mark = RoutingMark {
             message: self.message,
-            at: number(self.list.len()),
+            at: to_u32(self.list.len()),
         };
         self.list.push(Target {
             subscriber: *subscriber,
@@ -236,7 +237,7 @@ impl Targets {
         all.extend(target.subscriber.identifier);
         let mut next = Some(first);
         while let Some(at) = next
-            && let Some((identifier, behind)) = self.identifiers.get(usize_of(at))
+            && let Some((identifier, behind)) = self.identifiers.get(to_usize(at))
         {
             all.push(*identifier);
             next = *behind;
@@ -270,13 +271,13 @@ impl<H: Hooks> Broker<H> {
     }
 
     fn is_away(&self, key: u32) -> bool {
-        let session = self.sessions.get(usize_of(key));
+        let session = self.sessions.get(to_usize(key));
         session.is_none_or(|session| session.connection.is_none())
     }
 
     /// Returns the number of the session's client for messages that it publishes.
     pub(crate) fn publisher(&self, key: u32) -> Option<u64> {
-        let session = self.sessions.get(usize_of(key));
+        let session = self.sessions.get(to_usize(key));
         session.map(|session| session.client_hash)
     }
 
@@ -289,7 +290,7 @@ impl<H: Hooks> Broker<H> {
         now: Instant,
     ) -> Option<Routed> {
         let RoutingMemory { matches, targets } = scratch;
-        let most = usize_of(self.config.turn_steps);
+        let most = to_usize(self.config.turn_steps);
         // 3.1.1 [MQTT-3.3.2-3] and [MQTT-4.5.0-1], 5 [MQTT-3.3.2-3] and [MQTT-4.5.0-1]
         let finished = self.router.matches(message.topic.as_str(), matches, most);
         self.meter.spend(matches.steps());
@@ -311,7 +312,7 @@ impl<H: Hooks> Broker<H> {
         }
         targets.begin();
         for subscriber in &matches.subscribers {
-            let session = self.sessions.get_mut(usize_of(subscriber.session));
+            let session = self.sessions.get_mut(to_usize(subscriber.session));
             let Some(session) = session.filter(|session| !session.is_over) else {
                 continue;
             };
@@ -344,7 +345,7 @@ impl<H: Hooks> Broker<H> {
         let Ok(kept) = Message::new(message, now) else {
             return Routed::ToNobody;
         };
-        let session = from.and_then(|key| Some((key, self.sessions.get(usize_of(key))?)));
+        let session = from.and_then(|key| Some((key, self.sessions.get(to_usize(key))?)));
         let publisher = session.map(|(_, session)| session.client_hash);
         let kept = kept.published_by(publisher.or_else(|| self.host_as_publisher()));
         let waits = session.and_then(|(_, session)| session.connection);
@@ -405,7 +406,7 @@ impl<H: Hooks> Broker<H> {
         let found = self.router.found();
         self.meter.spend(found.steps());
         for subscriber in &found.subscribers {
-            let session = self.sessions.get_mut(usize_of(subscriber.session));
+            let session = self.sessions.get_mut(to_usize(subscriber.session));
             let Some(session) = session.filter(|session| !session.is_over) else {
                 continue;
             };
@@ -449,7 +450,7 @@ impl<H: Hooks> Broker<H> {
             let group = self.router.shared_mut(share).map(|_| share.group());
             let chosen = group.and_then(|group| self.choose(group, publish.topic));
             if let Some(mut target) = chosen {
-                let session = self.sessions.get(usize_of(target.subscriber.session));
+                let session = self.sessions.get(to_usize(target.subscriber.session));
                 target.serial = session.map_or(0, |session| session.serial);
                 self.fanouts.targets.list.push(target);
             }
@@ -484,7 +485,7 @@ impl<H: Hooks> Broker<H> {
             let behind = at.saturating_sub(fanouts.targets.list.len());
             if let Some(target) = fanouts.targets.list.get(at).copied() {
                 let identifiers = fanouts.targets.identifiers(&target, &mut identifiers);
-                let session = self.sessions.get(usize_of(target.subscriber.session));
+                let session = self.sessions.get(to_usize(target.subscriber.session));
                 let is_there = session.is_some_and(|session| session.serial == target.serial);
                 let name = self.fanouts.numbers.get(at).copied().unwrap_or(0);
                 if is_there {

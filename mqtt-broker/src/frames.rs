@@ -1,6 +1,8 @@
 //! Counts the packets in a stream of bytes that comes in pieces of any length, by their fixed headers.
 
-use crate::broker::{Broker, usize_of};
+use mqtt_session::proto::num::{to_u32, to_usize};
+
+use crate::broker::Broker;
 use crate::connection::ConnectionId;
 use crate::hooks::Hooks;
 
@@ -50,8 +52,8 @@ impl Frames {
                 if left == 0 {
                     (begun, bytes) = count_short(begun, bytes);
                 }
-                let Some(rest) = bytes.get(usize_of(left)..) else {
-                    let took = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+                let Some(rest) = bytes.get(to_usize(left)..) else {
+                    let took = to_u32(bytes.len());
                     self.0 = Place::Body(left.saturating_sub(took));
                     return begun;
                 };

@@ -6,8 +6,9 @@ use std::hash::BuildHasher;
 
 use mqtt_session::Instant;
 use mqtt_session::proto::ReasonCode;
+use mqtt_session::proto::num::to_usize;
 
-use crate::broker::{Broker, TooManyConnections, usize_of};
+use crate::broker::{Broker, TooManyConnections};
 use crate::connection::ConnectionId;
 use crate::hooks::{Ending, Hooks};
 use crate::router::Keyed;
@@ -237,7 +238,7 @@ impl<H: Hooks> Broker<H> {
         };
         self.end(index, Ending::ByBroker(ReasonCode::QuotaExceeded), now);
         self.was_accepted_or_ended(index);
-        if let Some(connection) = self.connections.get_mut(usize_of(index)) {
+        if let Some(connection) = self.connections.get_mut(to_usize(index)) {
             connection.closed_for_room = true;
             self.closed_for_room_count = self.closed_for_room_count.saturating_add(1);
         }
@@ -247,7 +248,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Notes that CONNECT was accepted, or that the connection has ended.
     pub(crate) fn was_accepted_or_ended(&mut self, index: u32) {
-        if let Some(connection) = self.connections.get_mut(usize_of(index))
+        if let Some(connection) = self.connections.get_mut(to_usize(index))
             && let Some(offer) = connection.pending.take()
         {
             self.connections_by_address
@@ -345,7 +346,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Notes that the client of a session has connected from this address.
     pub(crate) fn session_is_used(&mut self, key: u32, source: u64) {
-        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
             return;
         };
         if let Some(offer) = session.disconnected_rank.take() {
@@ -358,7 +359,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Notes that the client of a session has disconnected.
     pub(crate) fn session_is_left(&mut self, key: u32) {
-        if let Some(session) = self.sessions.get_mut(usize_of(key))
+        if let Some(session) = self.sessions.get_mut(to_usize(key))
             && session.source != 0
             && session.disconnected_rank.is_none()
         {
@@ -373,7 +374,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Notes that a session has ended.
     pub(crate) fn session_is_over(&mut self, key: u32) {
-        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
             return;
         };
         if let Some(offer) = session.disconnected_rank.take() {
@@ -384,7 +385,7 @@ impl<H: Hooks> Broker<H> {
         self.heap_bytes = self.heap_bytes.saturating_sub(session.held.bytes());
         self.parked.set(key, &mut session.held, 0);
         self.count_filters(key);
-        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
             return;
         };
         let user_name = session.user_name.clone();
@@ -397,7 +398,7 @@ impl<H: Hooks> Broker<H> {
     pub(crate) fn hold_connection(&mut self, index: u32, source: u64) {
         self.connections_by_address.hold(source);
         let offer = self.connections_by_address.offer(source, index, false);
-        if let Some(connection) = self.connections.get_mut(usize_of(index)) {
+        if let Some(connection) = self.connections.get_mut(to_usize(index)) {
             connection.source = source;
             connection.pending = Some(offer);
         }
@@ -406,7 +407,7 @@ impl<H: Hooks> Broker<H> {
     /// Notes that a connection is closed.
     pub(crate) fn count_closed_connection(&mut self, index: u32) {
         self.was_accepted_or_ended(index);
-        if let Some(connection) = self.connections.get(usize_of(index)) {
+        if let Some(connection) = self.connections.get(to_usize(index)) {
             self.connections_by_address.let_go(connection.source);
             self.heap_bytes = self.heap_bytes.saturating_sub(connection.heap_bytes);
             let closed_for_room = usize::from(connection.closed_for_room);

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 
 use mqtt_session::Instant;
 use mqtt_session::proto::ReasonCode;
+use mqtt_session::proto::num::to_usize;
 
-use crate::broker::{Broker, Next, usize_of};
+use crate::broker::{Broker, Next};
 use crate::connection::ConnectionId;
 use crate::hooks::Hooks;
 use crate::work::{steps_of_bytes, steps_of_new_memory};
@@ -93,7 +94,7 @@ impl<H: Hooks> Broker<H> {
         let share = (total / 2).checked_div(self.sessions.len()).unwrap_or(0);
         while self.heap_bytes > total
             && let Some(key) = self.parked.first()
-            && let Some(session) = self.sessions.get(usize_of(key))
+            && let Some(session) = self.sessions.get(to_usize(key))
             && session.held.bytes() > share
         {
             self.end_session(key, now);
@@ -102,7 +103,7 @@ impl<H: Hooks> Broker<H> {
 
     fn input_limit(&self) -> usize {
         let total = self.config.input_bytes_total;
-        total.max(usize_of(self.config.packet_size))
+        total.max(to_usize(self.config.packet_size))
     }
 
     /// Returns how many bytes the host should read at once from a connection. It is a few kilobytes before CONNECT is accepted,
@@ -165,15 +166,16 @@ impl<H: Hooks> Broker<H> {
 
 #[cfg(test)]
 mod tests {
+    use mqtt_session::proto::num::to_u32;
+
     use super::*;
-    use crate::broker::number;
 
     #[test]
     fn the_largest_is_first_and_of_equal_ones_the_oldest() {
         let mut largest = Largest::default();
         let mut parts = [Part::default(); 4];
         for (holder, bytes) in [100, 1_000, 1_001, 900].into_iter().enumerate() {
-            largest.set(number(holder), &mut parts[holder], bytes);
+            largest.set(to_u32(holder), &mut parts[holder], bytes);
         }
         assert_eq!((largest.first(), largest.bytes()), (Some(1), 3_001));
         // It stays the oldest while it grows within its binary digits.
@@ -185,7 +187,7 @@ mod tests {
         largest.set(0, &mut parts[0], 2_000);
         assert_eq!(largest.first(), Some(0));
         for holder in [0, 2, 3] {
-            largest.set(number(holder), &mut parts[holder], 0);
+            largest.set(to_u32(holder), &mut parts[holder], 0);
         }
         assert_eq!((largest.first(), largest.bytes()), (Some(1), 600));
         // Its bytes count, but it is not ended for them.

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mqtt_session::proto::num::to_usize;
 use mqtt_session::proto::{QoS, ReasonCode, TopicFilter};
 use mqtt_session::{Heap, Instant, Receipt, Server, WillDue};
 
-use crate::broker::{Broker, usize_of};
+use crate::broker::Broker;
 use crate::connection::ConnectionId;
 use crate::fanout::Routed;
 use crate::hooks::{Ending, Hooks, Observation};
@@ -34,14 +35,14 @@ impl<H: Hooks> Broker<H> {
 
     /// Ends the connection; its last bytes may still be written. A second call does nothing.
     pub(crate) fn end(&mut self, index: u32, ending: Ending, now: Instant) {
-        let Some(connection) = self.connections.get_mut(usize_of(index)) else {
+        let Some(connection) = self.connections.get_mut(to_usize(index)) else {
             return;
         };
         if connection.ended {
             return;
         }
         self.take_changes(index);
-        let Some(connection) = self.connections.get_mut(usize_of(index)) else {
+        let Some(connection) = self.connections.get_mut(to_usize(index)) else {
             return;
         };
         connection.ended = true;
@@ -91,7 +92,7 @@ impl<H: Hooks> Broker<H> {
             *dropped = dropped.saturating_add(1);
             return;
         };
-        let session = key.and_then(|key| self.sessions.get_mut(usize_of(key)));
+        let session = key.and_then(|key| self.sessions.get_mut(to_usize(key)));
         if let Some(parked) = session.and_then(|session| session.parked.as_deref_mut()) {
             parked.forget(receipt);
         }
@@ -115,8 +116,8 @@ impl<H: Hooks> Broker<H> {
 
     /// Moves the session of a connection that ends to a machine without a connection. Returns the client identifier.
     fn park_session(&mut self, index: u32, key: u32) -> Option<Arc<str>> {
-        let connection = self.connections.get_mut(usize_of(index))?;
-        let session = self.sessions.get_mut(usize_of(key))?;
+        let connection = self.connections.get_mut(to_usize(index))?;
+        let session = self.sessions.get_mut(to_usize(key))?;
         let mut parked = Server::new(self.config.session(), Heap);
         parked.swap_session(&mut connection.server);
         // The session of a link is not ended to make room.
@@ -133,12 +134,12 @@ impl<H: Hooks> Broker<H> {
     }
 
     pub(crate) fn session_name(&self, key: u32) -> Option<SessionName> {
-        Some((key, self.sessions.get(usize_of(key))?.serial))
+        Some((key, self.sessions.get(to_usize(key))?.serial))
     }
 
     /// Refuses a message because there is no room to store it.
     pub(crate) fn refuse_message(&mut self, index: u32, receipt: Option<Receipt>, now: Instant) {
-        let Some(connection) = self.connections.get_mut(usize_of(index)) else {
+        let Some(connection) = self.connections.get_mut(to_usize(index)) else {
             return;
         };
         if let Some(receipt) = receipt
@@ -158,13 +159,13 @@ impl<H: Hooks> Broker<H> {
         receipt: Receipt,
         reason: ReasonCode,
     ) {
-        let session = self.sessions.get_mut(usize_of(key));
+        let session = self.sessions.get_mut(to_usize(key));
         let Some(session) = session.filter(|session| session.serial == serial) else {
             return;
         };
         let connection = session
             .connection
-            .and_then(|index| self.connections.get_mut(usize_of(index)));
+            .and_then(|index| self.connections.get_mut(to_usize(index)));
         let server = match connection {
             Some(connection) => Some(&mut connection.server),
             None => session.parked.as_deref_mut(),
@@ -179,7 +180,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Handles the end of a session's connection: its will, the messages that other members may get, and the end of the session.
     fn leave(&mut self, key: u32, will_due: WillDue, expiry: u32, now: Instant) {
-        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
             return;
         };
         let expiry_span = Duration::from_secs(u64::from(expiry));
@@ -204,7 +205,7 @@ impl<H: Hooks> Broker<H> {
         }
         self.session_is_left(key);
         self.end_pressure(key);
-        if let Some(shard) = self.sessions.get(usize_of(key)).and_then(|own| own.link) {
+        if let Some(shard) = self.sessions.get(to_usize(key)).and_then(|own| own.link) {
             self.forget_busy_topics(shard);
         }
         let origin = self.number_of(key);
@@ -216,7 +217,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Publishes the will of a session without a connection and ends the session, if they are due.
     pub(crate) fn session_due(&mut self, key: u32, now: Instant) {
-        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
             return;
         };
         // 3.1.1 [MQTT-4.1.0-2], 5 [MQTT-4.1.0-1]: a session does not end while its client is connected.
@@ -261,7 +262,7 @@ impl<H: Hooks> Broker<H> {
     pub(crate) fn end_session(&mut self, key: u32, now: Instant) {
         // A session is ended once: it keeps its index until all its parts are removed, and then another session may get the
         // index.
-        let session = self.sessions.get_mut(usize_of(key));
+        let session = self.sessions.get_mut(to_usize(key));
         let Some(session) = session.filter(|session| !session.is_over) else {
             return;
         };
@@ -271,13 +272,13 @@ impl<H: Hooks> Broker<H> {
         (session.will_at, session.ends_at) = (None, None);
         self.record_flights_end(key);
         let origin = self.number_of(key);
-        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
             return;
         };
         session.is_over = true;
         // From now on its room is available to others, while its parts are being removed.
         self.session_is_over(key);
-        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
             return;
         };
         if let Some(idle) = session.idle.take() {
@@ -297,9 +298,9 @@ impl<H: Hooks> Broker<H> {
             self.publish_will(key, &will, now);
         }
         self.record_session_end(key);
-        let session = self.sessions.get(usize_of(key));
+        let session = self.sessions.get(to_usize(key));
         if session.is_some_and(|session| session.filters.is_empty() && session.queue.is_empty()) {
-            self.sessions.remove(usize_of(key));
+            self.sessions.remove(to_usize(key));
             return;
         }
         self.ending_sessions.push_back(key);
@@ -312,7 +313,7 @@ impl<H: Hooks> Broker<H> {
             && let Some(key) = self.ending_sessions.front().copied()
         {
             self.meter.spend(4);
-            let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+            let Some(session) = self.sessions.get_mut(to_usize(key)) else {
                 self.ending_sessions.pop_front();
                 continue;
             };
@@ -328,7 +329,7 @@ impl<H: Hooks> Broker<H> {
             } else if let Some(item) = session.queue.pop(&mut self.queued) {
                 self.record_dropped(key, &item);
             } else {
-                self.sessions.remove(usize_of(key));
+                self.sessions.remove(to_usize(key));
                 self.ending_sessions.pop_front();
             }
         }

@@ -1,5 +1,7 @@
 //! Divides a limit among many holders: a holder with little keeps all it has, and the rest is divided among those with more.
 
+use mqtt_session::proto::num::to_usize;
+
 /// The content of all queues.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Total {
@@ -121,7 +123,7 @@ impl Shares {
 }
 
 fn digits(amount: usize) -> usize {
-    usize::try_from(usize::BITS.saturating_sub(amount.leading_zeros())).unwrap_or(usize::MAX)
+    to_usize(usize::BITS.saturating_sub(amount.leading_zeros()))
 }
 
 #[cfg(test)]

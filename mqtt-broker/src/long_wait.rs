@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use mqtt_session::Instant;
+use mqtt_session::proto::num::to_usize;
 
-use crate::broker::{Broker, usize_of};
+use crate::broker::Broker;
 use crate::hooks::{Hooks, Observation};
 
 /// When the queue of a receiver was not too full for this time, publishers do not wait for it any more. While the queue is too full,
@@ -45,7 +46,7 @@ impl<H: Hooks> Broker<H> {
     /// have waited as long as they may.
     pub(crate) fn waits_too_long(&mut self, key: u32, now: Instant) -> bool {
         let connection = self.connection_of(key);
-        let session = self.sessions.get_mut(usize_of(key));
+        let session = self.sessions.get_mut(to_usize(key));
         // Another shard notices its own receivers.
         let Some(session) = session.filter(|session| session.link.is_none()) else {
             return false;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mqtt_session::proto::num::{to_u32, to_usize};
 use mqtt_session::proto::{
     Decoded, Delivery, Encode, EncodeError, MAX_PACKET, Packet, Properties, Property, Publish, QoS,
     TopicName, Version,
@@ -11,7 +12,6 @@ use mqtt_session::proto::{
 use mqtt_session::{Instant, Outgoing};
 use smallvec::SmallVec;
 
-use crate::broker::usize_of;
 use crate::journal::Record;
 use crate::work::{Work, step};
 
@@ -42,7 +42,7 @@ impl Message {
         packet.truncate(len);
         let head = packet.len().saturating_sub(message.payload.len());
         Ok(Self {
-            head: u32::try_from(head).unwrap_or(u32::MAX),
+            head: to_u32(head),
             packet: packet.into(),
             qos: message.qos,
             expires: expiry(&message.properties, now),
@@ -66,7 +66,7 @@ impl Message {
         }
         let head = packet.len().saturating_sub(publish.payload.len());
         Some(Self {
-            head: u32::try_from(head).unwrap_or(u32::MAX),
+            head: to_u32(head),
             packet: packet.into(),
             qos,
             expires,
@@ -118,7 +118,7 @@ impl Message {
 
     /// Returns the length of its packet without the payload, which determines the time to decode it.
     pub(crate) fn head(&self) -> usize {
-        usize_of(self.head)
+        to_usize(self.head)
     }
 
     pub(crate) fn has_expired(&self, now: Instant) -> bool {

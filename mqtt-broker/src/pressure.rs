@@ -17,10 +17,11 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use mqtt_session::proto::num::to_usize;
 use mqtt_session::proto::{PacketType, ReasonCode};
 use mqtt_session::{Instant, Receipt};
 
-use crate::broker::{Broker, usize_of};
+use crate::broker::Broker;
 use crate::config::Config;
 use crate::connection::{Connection, ConnectionId};
 use crate::hooks::{Hooks, Observation};
@@ -148,7 +149,7 @@ pub(crate) enum ReleasedAcknowledgements {
 impl<H: Hooks> Broker<H> {
     /// Returns the limits that the queue of a receiver applies to the message that is being routed, which takes `size` bytes.
     pub(crate) fn room(&mut self, key: u32, size: usize, now: Instant) -> Room {
-        let session = self.sessions.get(usize_of(key));
+        let session = self.sessions.get(to_usize(key));
         let Some(session) = session.filter(|session| session.is_waited_for()) else {
             return Room::Own;
         };
@@ -176,7 +177,7 @@ impl<H: Hooks> Broker<H> {
         if self.press.room == Room::Own {
             return;
         }
-        let session = self.sessions.get_mut(usize_of(key));
+        let session = self.sessions.get_mut(to_usize(key));
         let Some(session) = session.filter(|session| session.is_waited_for()) else {
             return;
         };
@@ -213,7 +214,7 @@ impl<H: Hooks> Broker<H> {
 
     fn begin_pressure(&mut self, key: u32, now: Instant) {
         let due = look_at(now, self.longest_wait(key), now);
-        if let Some(session) = self.sessions.get_mut(usize_of(key)) {
+        if let Some(session) = self.sessions.get_mut(to_usize(key)) {
             self.timers.set(due, Due::Receiver(key));
             session.pressure = Some(Box::new(Pressure::new(now, due)));
         }
@@ -231,7 +232,7 @@ impl<H: Hooks> Broker<H> {
     fn publishers_that_wait(&mut self, by: WaitsFor) -> Option<&mut BTreeSet<ConnectionId>> {
         match by {
             WaitsFor::Receiver((key, serial)) => {
-                let session = self.sessions.get_mut(usize_of(key))?;
+                let session = self.sessions.get_mut(to_usize(key))?;
                 let pressure = session.pressure.as_mut();
                 let pressure = pressure.filter(|p| session.serial == serial && !p.is_slow);
                 pressure.map(|pressure| &mut pressure.publishers)
@@ -251,7 +252,7 @@ impl<H: Hooks> Broker<H> {
         let id = self.id(index);
         let by = by.filter(|by| self.publishers_that_wait(*by).is_some());
         let records = self.journal.is_some();
-        let Some(connection) = self.connections.get_mut(usize_of(index)) else {
+        let Some(connection) = self.connections.get_mut(to_usize(index)) else {
             return;
         };
         let (Some(by), Some(id), false) = (by, id, connection.ended) else {
@@ -281,7 +282,7 @@ impl<H: Hooks> Broker<H> {
         };
         let own = connection
             .session
-            .and_then(|key| self.sessions.get(usize_of(key)));
+            .and_then(|key| self.sessions.get(to_usize(key)));
         held.is_too_much(&self.config)
             && rest
                 .first()
@@ -292,7 +293,7 @@ impl<H: Hooks> Broker<H> {
     /// Releases the publishers that wait for a receiver, if its queue is no longer too full.
     pub(crate) fn release_if_shorter(&mut self, key: u32) {
         let share = self.fair_share();
-        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
             return;
         };
         let over = match &session.pressure {
@@ -310,7 +311,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Ends the wait of all publishers for this receiver.
     pub(crate) fn end_pressure(&mut self, key: u32) {
-        let session = self.sessions.get_mut(usize_of(key));
+        let session = self.sessions.get_mut(to_usize(key));
         let Some(pressure) = session.and_then(|session| session.pressure.take()) else {
             return;
         };
@@ -323,7 +324,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Checks a receiver that may have taken nothing for too long.
     pub(crate) fn receiver_due(&mut self, key: u32, now: Instant) {
-        let session = self.sessions.get_mut(usize_of(key));
+        let session = self.sessions.get_mut(to_usize(key));
         let Some(pressure) = session.and_then(|session| session.pressure.as_mut()) else {
             return;
         };
@@ -337,7 +338,7 @@ impl<H: Hooks> Broker<H> {
         }
         let due = look_at(taken_at, most, now);
         self.timers.set(due, Due::Receiver(key));
-        let session = self.sessions.get_mut(usize_of(key));
+        let session = self.sessions.get_mut(to_usize(key));
         if let Some(pressure) = session.and_then(|session| session.pressure.as_mut()) {
             pressure.timer = Some(due);
         }
@@ -349,7 +350,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Releases the publishers that wait for this receiver and for which others wait: the receiver may be one of those others.
     fn release_waiting_receivers(&mut self, key: u32) {
-        let session = self.sessions.get_mut(usize_of(key));
+        let session = self.sessions.get_mut(to_usize(key));
         let Some(pressure) = session.and_then(|session| session.pressure.as_mut()) else {
             return;
         };
@@ -357,11 +358,11 @@ impl<H: Hooks> Broker<H> {
         self.meter.spend(publishers.len());
         let is_full = |id: &ConnectionId| {
             let session = self.connection(*id).and_then(|own| own.session);
-            let session = session.and_then(|key| self.sessions.get(usize_of(key)));
+            let session = session.and_then(|key| self.sessions.get(to_usize(key)));
             session.is_some_and(|session| session.pressure.is_some())
         };
         let (circle, others) = publishers.into_iter().partition(is_full);
-        let session = self.sessions.get_mut(usize_of(key));
+        let session = self.sessions.get_mut(to_usize(key));
         if let Some(pressure) = session.and_then(|session| session.pressure.as_mut()) {
             pressure.publishers = others;
         }
@@ -396,7 +397,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Marks a receiver as too slow to wait for.
     fn mark_slow(&mut self, key: u32, now: Instant) {
-        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
             return;
         };
         let pressure = session
@@ -410,7 +411,7 @@ impl<H: Hooks> Broker<H> {
         let told = std::mem::take(&mut pressure.told);
         self.tell_idle(told);
         let connection = self.connection_of(key);
-        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
             return;
         };
         session.long_wait = None;
@@ -429,7 +430,7 @@ impl<H: Hooks> Broker<H> {
     /// Reports that the queue of a session had no room for a message, once until the queue was empty.
     pub(crate) fn report_full_queue(&mut self, key: u32) {
         let connection = self.connection_of(key);
-        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
             return;
         };
         if !std::mem::replace(&mut session.full_queue_reported, true) {

@@ -1,10 +1,11 @@
 //! Sends the queued messages of a session, and restores messages that an earlier process had sent.
 
+use mqtt_session::proto::num::to_usize;
 use mqtt_session::proto::{Properties, QoS, Version};
 use mqtt_session::{Instant, Outgoing, Refused, Server, ServerEvent, Step, Token};
 use smallvec::SmallVec;
 
-use crate::broker::{Broker, usize_of};
+use crate::broker::Broker;
 use crate::connection::ConnectionId;
 use crate::deliver::{delivery_steps, send};
 use crate::hooks::Hooks;
@@ -68,9 +69,9 @@ impl<H: Hooks> Broker<H> {
     /// Returns what to do with the first message of a session's queue. Returns `None` if there is nothing to do now.
     fn first_in_queue(&mut self, key: u32, now: Instant) -> Option<First> {
         let current = self.current_rights();
-        let session = self.sessions.get_mut(usize_of(key))?;
+        let session = self.sessions.get_mut(to_usize(key))?;
         let index = session.connection.filter(|_| !session.tells_first)?;
-        let connection = self.connections.get(usize_of(index))?;
+        let connection = self.connections.get(to_usize(index))?;
         let is_stalled = session.queue.is_stalled();
         let Some(item) = session.queue.front() else {
             let links = self.links.as_ref();
@@ -104,7 +105,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     fn drop_first(&mut self, key: u32) {
-        let session = self.sessions.get_mut(usize_of(key));
+        let session = self.sessions.get_mut(to_usize(key));
         let dropped = session.and_then(|session| session.queue.pop(&mut self.queued));
         if let Some(item) = dropped {
             self.record_dropped(key, &item);
@@ -114,8 +115,8 @@ impl<H: Hooks> Broker<H> {
     /// Sends the first message of a session's queue. Returns `false` if its connection does not take it now.
     fn send_first(&mut self, key: u32, index: u32, now: Instant) -> bool {
         let share = self.connection_share();
-        let session = self.sessions.get_mut(usize_of(key));
-        let connection = self.connections.get_mut(usize_of(index));
+        let session = self.sessions.get_mut(to_usize(key));
+        let connection = self.connections.get_mut(to_usize(index));
         let (Some(session), Some(connection)) = (session, connection) else {
             return false;
         };

@@ -3,9 +3,10 @@
 
 use std::hash::BuildHasher;
 
+use mqtt_session::proto::num::to_usize;
 use mqtt_session::proto::{TopicFilter, TopicName};
 
-use crate::broker::{Broker, usize_of};
+use crate::broker::Broker;
 use crate::hooks::Hooks;
 use crate::router::Keyed;
 use crate::session::Session;
@@ -90,7 +91,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Asks the hooks about a new filter of a session.
     pub(crate) fn learn_rights(&mut self, key: u32, filter: TopicFilter<'_>) {
-        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
             return;
         };
         if session.rights.are_full(self.rights) {

@@ -7,9 +7,9 @@ use std::hash::{BuildHasher, DefaultHasher, Hasher};
 use std::num::NonZeroU32;
 
 use compact_str::CompactString;
+use mqtt_session::proto::num::{to_u32, to_usize};
 use mqtt_session::proto::{QoS, Subscription, TopicFilter};
 
-use crate::broker::{number, usize_of};
 use crate::work::{Work, step};
 
 mod members;
@@ -227,11 +227,11 @@ impl Router {
     }
 
     fn node(&self, node: u32) -> Option<&Node> {
-        self.nodes.get(usize_of(node))
+        self.nodes.get(to_usize(node))
     }
 
     fn node_mut(&mut self, node: u32) -> Option<&mut Node> {
-        self.nodes.get_mut(usize_of(node))
+        self.nodes.get_mut(to_usize(node))
     }
 
     fn find(&self, filter: &str) -> Option<u32> {
@@ -254,7 +254,7 @@ impl Router {
                     if level != "#" {
                         tail = tail.strip_suffix("/#").unwrap_or(tail);
                     }
-                    let made = number(self.nodes.insert(Node::new(at, tail.into())));
+                    let made = to_u32(self.nodes.insert(Node::new(at, tail.into())));
                     let key = self.key;
                     self.node_mut(at)?.set_child(level, made, key);
                     made
@@ -276,7 +276,7 @@ impl Router {
         let other = CompactString::from(other);
         let both = CompactString::from(tail.get(..same)?);
         let key = self.key;
-        let made = number(self.nodes.insert(Node::new(parent, both)));
+        let made = to_u32(self.nodes.insert(Node::new(parent, both)));
         self.node_mut(parent)?.set_child(level, made, key);
         let level = first(other.get(1..)?).0;
         self.node_mut(made)?.set_child(level, child, key);
@@ -306,7 +306,7 @@ impl Router {
                     .group(at, name)
                     .unwrap_or_else(|| self.make_group(at, name));
                 self.groups
-                    .get_mut(usize_of(group))
+                    .get_mut(to_usize(group))
                     .map(|group| &mut group.members)
             }
         };
@@ -325,7 +325,7 @@ impl Router {
     pub(crate) fn share(&self, filter: &TopicFilter<'_>) -> Option<Share> {
         let node = self.find(levels(filter))?;
         let group = self.group(node, filter.share_name()?)?;
-        let state = self.groups.get(usize_of(group))?;
+        let state = self.groups.get(to_usize(group))?;
         Some(state.share(group))
     }
 
@@ -336,7 +336,7 @@ impl Router {
         let node = self.find_or_make(levels(filter))?;
         let held = self.group(node, name);
         let group = held.unwrap_or_else(|| self.make_group(node, name));
-        Some(self.groups.get(usize_of(group))?.share(group))
+        Some(self.groups.get(to_usize(group))?.share(group))
     }
 
     /// Removes the shared subscription of a filter, if it has no members.
@@ -359,7 +359,7 @@ impl Router {
         self.serial = self.serial.wrapping_add(1);
         let (key, serial) = (self.key, self.serial);
         let at = self.node(node).map_or(0, |node| node.groups().len());
-        let group = number(self.groups.insert(Group {
+        let group = to_u32(self.groups.insert(Group {
             serial,
             at,
             members: Members::new(),
@@ -403,7 +403,7 @@ impl Router {
     }
 
     fn leave(&mut self, node: u32, group: u32, name: &str, session: u32) -> bool {
-        let Some(state) = self.groups.get_mut(usize_of(group)) else {
+        let Some(state) = self.groups.get_mut(to_usize(group)) else {
             return false;
         };
         let removed = state.members.remove(session);
@@ -412,10 +412,10 @@ impl Router {
     }
 
     fn end_empty_group(&mut self, node: u32, group: u32, name: &str) {
-        let state = self.groups.get(usize_of(group));
+        let state = self.groups.get(to_usize(group));
         if let Some(state) = state.filter(|state| state.members.is_empty()) {
             let at = state.at;
-            self.groups.remove(usize_of(group));
+            self.groups.remove(to_usize(group));
             self.forget_group(node, at, name);
         }
     }
@@ -423,7 +423,7 @@ impl Router {
     /// Removes a group from its node. The last group of the list takes its place.
     fn forget_group(&mut self, node: u32, at: usize, name: &str) {
         step(Work::Group);
-        let Some(node) = self.nodes.get_mut(usize_of(node)) else {
+        let Some(node) = self.nodes.get_mut(to_usize(node)) else {
             return;
         };
         let Some(groups) = &mut node.groups else {
@@ -434,7 +434,7 @@ impl Router {
             groups.list.swap_remove(at);
         }
         let moved = groups.list.get(at).copied();
-        if let Some(moved) = moved.and_then(|moved| self.groups.get_mut(usize_of(moved))) {
+        if let Some(moved) = moved.and_then(|moved| self.groups.get_mut(to_usize(moved))) {
             moved.at = at;
         }
         if groups.list.is_empty() {
@@ -453,13 +453,13 @@ impl Router {
             let (above, level) = known_by.rsplit_once('/').unwrap_or(("", known_by));
             if node.is_unused() {
                 self.search_without(at, None);
-                self.nodes.remove(usize_of(at));
+                self.nodes.remove(to_usize(at));
                 self.node_mut(parent)?.remove_child(level);
             } else {
                 let (own, child) = node.only_child()?;
                 self.search_without(at, Some((&own, child)));
                 let key = self.key;
-                let mut tail = self.nodes.remove(usize_of(at)).tail;
+                let mut tail = self.nodes.remove(to_usize(at)).tail;
                 let node = self.node_mut(child)?;
                 tail.push('/');
                 tail.push_str(&own);
@@ -476,7 +476,7 @@ impl Router {
 
     /// Returns a shared subscription that [`Self::matches`] found.
     pub(crate) fn group_mut(&mut self, group: u32) -> Option<&mut Group> {
-        self.groups.get_mut(usize_of(group))
+        self.groups.get_mut(to_usize(group))
     }
 
     /// Returns a shared subscription that was found earlier, if it is still the same one.

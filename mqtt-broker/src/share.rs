@@ -1,9 +1,10 @@
 //! Chooses the members of shared subscriptions that get messages, also for messages that an ended session left.
 
 use mqtt_session::Instant;
+use mqtt_session::proto::num::to_usize;
 use mqtt_session::proto::{QoS, TopicName};
 
-use crate::broker::{Broker, usize_of};
+use crate::broker::Broker;
 use crate::fanout::Target;
 use crate::hooks::Hooks;
 use crate::queue::{Lanes, Queued};
@@ -41,7 +42,7 @@ impl<H: Hooks> Broker<H> {
             let session = state
                 .members
                 .get(at)
-                .and_then(|member| self.sessions.get_mut(usize_of(member.session)));
+                .and_then(|member| self.sessions.get_mut(to_usize(member.session)));
             let Some(session) = session.filter(|session| !session.is_over) else {
                 continue;
             };

@@ -1,9 +1,10 @@
 //! Decides when to try a message again for which there was no room. A try may decode and measure a megabyte of properties, so it
 //! waits for a corresponding amount of progress: bytes that the transport takes, or messages that the client acknowledges.
 
+use mqtt_session::proto::num::to_usize;
 use mqtt_session::proto::{ReasonCode, TopicName};
 
-use crate::broker::{Broker, usize_of};
+use crate::broker::Broker;
 use crate::connection::Connection;
 use crate::hooks::Hooks;
 use crate::work::steps_of_new_memory;
@@ -97,7 +98,7 @@ impl<H: Hooks> Broker<H> {
             return Some(ReasonCode::TopicNameInvalid);
         }
         let total = self.config.connection_bytes_total;
-        let connection = self.connections.get(usize_of(index))?;
+        let connection = self.connections.get(to_usize(index))?;
         let takes_more = connection.heap_bytes > self.connection_share();
         (self.heap_bytes > total && takes_more).then_some(ReasonCode::QuotaExceeded)
     }
@@ -116,7 +117,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Counts the present bytes of a connection's machine on the heap.
     pub(crate) fn recount(&mut self, index: u32) {
-        if let Some(connection) = self.connections.get_mut(usize_of(index)) {
+        if let Some(connection) = self.connections.get_mut(to_usize(index)) {
             let steps = connection.recount(&mut self.heap_bytes);
             self.meter.spend(steps);
         }

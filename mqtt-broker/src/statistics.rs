@@ -2,10 +2,11 @@
 
 use core::fmt::Write as _;
 
+use mqtt_session::proto::num::to_u64;
 use mqtt_session::proto::{QoS, TopicName};
 use mqtt_session::{Instant, Outgoing};
 
-use crate::broker::{Broker, to_u64};
+use crate::broker::Broker;
 use crate::hooks::{Hooks, Memory};
 use crate::load::{Load, PERIODS};
 use crate::timers::Due;

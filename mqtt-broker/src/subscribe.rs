@@ -3,13 +3,14 @@
 //! A packet with many filters is done in portions: what is left of it is kept, a few filters are done in each turn, and
 //! nothing else of the connection is read until the last of them is done.
 
+use mqtt_session::proto::num::to_usize;
 use mqtt_session::proto::{
     Decoded, MAX_PACKET, Packet, PacketId, ReasonCode, RetainHandling, SubAck, Subscribe,
     Subscription, TopicFilter, UnsubAck, Unsubscribe,
 };
 use mqtt_session::{Instant, Refused};
 
-use crate::broker::{Broker, usize_of};
+use crate::broker::Broker;
 use crate::connection::{Connection, ConnectionId};
 use crate::hooks::{Hooks, Observation};
 use crate::portions::Portions;
@@ -138,7 +139,7 @@ impl<H: Hooks> Broker<H> {
         };
         // 3.1.1 [MQTT-3.10.4-6], 5 [MQTT-3.10.4-6] and [MQTT-3.11.3-1]
         for filter in filters {
-            let session = self.sessions.get_mut(usize_of(key));
+            let session = self.sessions.get_mut(to_usize(key));
             let known = session.is_some_and(|session| session.forget_filter(filter.as_str()));
             // 3.1.1 [MQTT-3.10.4-1], 5 [MQTT-3.10.4-1]: filters are compared as written. 3.1.1 [MQTT-3.10.4-3],
             // 5 [MQTT-3.10.4-3]: messages that are queued or in flight stay.
@@ -219,7 +220,7 @@ impl<H: Hooks> Broker<H> {
         let connection = self.connection_of(key);
         let must_be_stored = self.is_durable(key) && self.storage_is_refused();
         let is_full = self.is_full_of(key, subscription.filter.as_str());
-        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
             return ReasonCode::UnspecifiedError;
         };
         let filter = subscription.filter;
@@ -273,7 +274,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Returns whether a session has no room for another subscription.
     fn is_full_of(&self, key: u32, filter: &str) -> bool {
-        let Some(session) = self.sessions.get(usize_of(key)) else {
+        let Some(session) = self.sessions.get(to_usize(key)) else {
             return false;
         };
         let (limit, sessions) = (self.config.subscription_bytes_total, self.most_sessions());
@@ -285,7 +286,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Counts the present bytes of a session's subscriptions. An ended session has none, although they are removed later.
     pub(crate) fn count_filters(&mut self, key: u32) {
-        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
             return;
         };
         let bytes = if session.is_over {
@@ -329,12 +330,12 @@ impl<H: Hooks> Broker<H> {
     /// Sends a session the retained messages that its new subscriptions match, as far as its connection takes them. The others
     /// are not queued.
     pub(crate) fn send_retained(&mut self, key: u32, now: Instant) {
-        while let Some(session) = self.sessions.get_mut(usize_of(key))
+        while let Some(session) = self.sessions.get_mut(to_usize(key))
             && session.wants_retained()
             && session.queue.is_empty()
             && let Some(connection) = session.connection
         {
-            let connection = self.connections.get(usize_of(connection));
+            let connection = self.connections.get(to_usize(connection));
             if !connection.is_some_and(Connection::is_answered) {
                 return;
             }
@@ -354,7 +355,7 @@ impl<H: Hooks> Broker<H> {
                 Found::Later => continue,
                 Found::End => {
                     self.record_walk_end(key);
-                    if let Some(session) = self.sessions.get_mut(usize_of(key)) {
+                    if let Some(session) = self.sessions.get_mut(to_usize(key)) {
                         session.end_walk();
                     }
                     continue;

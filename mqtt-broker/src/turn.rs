@@ -3,8 +3,9 @@
 
 use mqtt_session::Instant;
 use mqtt_session::proto::ReasonCode;
+use mqtt_session::proto::num::to_usize;
 
-use crate::broker::{Broker, usize_of};
+use crate::broker::Broker;
 use crate::hooks::{Ending, Hooks};
 use crate::timers::Due;
 
@@ -106,7 +107,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Notes that the session has more to send than this turn allows.
     pub(crate) fn work_for(&mut self, key: u32) {
-        if let Some(session) = self.sessions.get_mut(usize_of(key))
+        if let Some(session) = self.sessions.get_mut(to_usize(key))
             && !session.at_work
         {
             session.at_work = true;
@@ -118,7 +119,7 @@ impl<H: Hooks> Broker<H> {
         let Some(key) = self.sessions_with_work.pop_front() else {
             return;
         };
-        let session = self.sessions.get_mut(usize_of(key));
+        let session = self.sessions.get_mut(to_usize(key));
         let Some(session) = session.filter(|session| session.at_work) else {
             return;
         };
@@ -132,7 +133,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     fn connection_due(&mut self, index: u32, now: Instant) {
-        let Some(connection) = self.connections.get_mut(usize_of(index)) else {
+        let Some(connection) = self.connections.get_mut(to_usize(index)) else {
             return;
         };
         connection.timer = None;
@@ -152,7 +153,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Sets the timer of a connection to its deadline.
     pub(crate) fn schedule(&mut self, index: u32) {
-        let Some(connection) = self.connections.get_mut(usize_of(index)) else {
+        let Some(connection) = self.connections.get_mut(to_usize(index)) else {
             return;
         };
         let due = Due::Connection(index);

@@ -1,6 +1,8 @@
 //! Counts the steps of work, so that a client cannot take more than its share of a turn. A step is about the time of visiting one
 //! node of a tree: a tenth of a microsecond. Tests count some kinds of steps separately.
 
+use mqtt_session::proto::num::to_u64;
+
 /// The steps of the host's calls, and the limit for the current one.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Meter {
@@ -15,7 +17,7 @@ impl Meter {
     }
 
     pub(crate) fn spend(&mut self, steps: usize) {
-        let steps = u64::try_from(steps).unwrap_or(u64::MAX);
+        let steps = to_u64(steps);
         self.taken = self.taken.wrapping_add(steps);
     }
 

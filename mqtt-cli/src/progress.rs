@@ -4,6 +4,7 @@ use std::fs::Metadata;
 use std::io::{self, IsTerminal};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use mqtt_tokio::proto::num::to_u64;
 
 /// A bar on standard error, if that is a terminal and standard input a file.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ impl Progress {
     /// Counts a message that was read from this many bytes.
     pub(crate) fn advance(&self, bytes: usize) {
         if let Some(bar) = &self.0 {
-            bar.inc(u64::try_from(bytes).unwrap_or(u64::MAX));
+            bar.inc(to_u64(bytes));
         }
     }
 }

@@ -7,21 +7,21 @@ pub fn to_usize(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-/// Converts a length to 32 bits. Returns `u32::MAX` if it does not fit.
+/// Converts a length or an index to 32 bits. Returns `u32::MAX` if it does not fit.
 #[must_use]
 #[inline]
 pub fn to_u32(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
 
-/// Converts a length to 16 bits. Returns `u16::MAX` if it does not fit.
+/// Converts a length or an index to 16 bits. Returns `u16::MAX` if it does not fit.
 #[must_use]
 #[inline]
 pub fn to_u16(length: usize) -> u16 {
     u16::try_from(length).unwrap_or(u16::MAX)
 }
 
-/// Converts a length to 64 bits.
+/// Converts a length or an index to 64 bits.
 #[must_use]
 #[inline]
 pub fn to_u64(length: usize) -> u64 {

@@ -14,6 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mqtt_agent::Scheme;
+use mqtt_proto::num::to_u32;
 
 use crate::driver::{Timer, timeout};
 use crate::unreached::{at_server, host_port};
@@ -137,7 +138,7 @@ fn unusable(why: &str) -> io::Error {
 }
 
 fn share(until: Instant, left: usize) -> Duration {
-    let left = u32::try_from(left).unwrap_or(u32::MAX).max(1);
+    let left = to_u32(left).max(1);
     until.saturating_duration_since(Instant::now()) / left
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use mqtt_session::proto::QoS;
+use mqtt_session::proto::num::to_usize;
 use mqtt_session::records::broker::{
     Delivery, Entry, Flow, Identifiers as Written, Target as TargetRecord,
 };
@@ -11,7 +12,7 @@ use mqtt_session::{Instant, Token};
 use super::messages::{KEPT, Origin, RecordState, Unneeded};
 use super::name::Record;
 use super::window::Flight;
-use crate::broker::{Broker, usize_of};
+use crate::broker::Broker;
 use crate::fanout::Target;
 use crate::hooks::Hooks;
 use crate::message::Message;
@@ -68,7 +69,7 @@ impl<H: Hooks> Broker<H> {
         };
         let (from, number) = (journal.messages.from, journal.current().message());
         if let Some((key, token)) = journal.only_flight()
-            && let Some(session) = self.sessions.get_mut(usize_of(key))
+            && let Some(session) = self.sessions.get_mut(to_usize(key))
             && let Some(recorded) = &mut session.recorded
             && recorded.flights.last_is_only(token)
         {
@@ -144,7 +145,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     fn is_target(&self, target: &Target) -> bool {
-        let session = self.sessions.get(usize_of(target.subscriber.session));
+        let session = self.sessions.get(to_usize(target.subscriber.session));
         session.is_some_and(|session| session.serial == target.serial && !session.is_over)
     }
 
@@ -259,7 +260,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     fn begin_flight(&mut self, key: u32, token: Token, record: Record, has_flow: bool) {
-        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
             return;
         };
         if let Some(recorded) = &mut session.recorded {
@@ -377,7 +378,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     fn end_flight(&mut self, key: u32, token: Token) {
-        if let Some(session) = self.sessions.get_mut(usize_of(key))
+        if let Some(session) = self.sessions.get_mut(to_usize(key))
             && let Some(recorded) = &mut session.recorded
             && let Some(flight) = recorded.flights.end(token)
         {
@@ -409,7 +410,7 @@ impl<H: Hooks> Broker<H> {
             return;
         };
         if let Some(from) = from
-            && let Some(known) = self.sessions.get_mut(usize_of(from.key))
+            && let Some(known) = self.sessions.get_mut(to_usize(from.key))
             && let Some(recorded) = &mut known.recorded
             && recorded.number == from.session
             && recorded.received.get(&from.id) == Some(&message)

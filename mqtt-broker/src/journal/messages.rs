@@ -1,6 +1,7 @@
 //! Knows which messages are in the store. A message is stored until none of its targets needs it.
 
 use mqtt_session::Token;
+use mqtt_session::proto::num::to_u64;
 use mqtt_session::proto::{PacketId, QoS};
 use mqtt_session::records::broker::{Entry, Flow, Message as Recorded, Target, Targets};
 
@@ -167,9 +168,7 @@ impl Journal {
             return;
         }
         let later = std::mem::take(&mut self.messages.later);
-        self.written = self
-            .written
-            .saturating_add(crate::broker::to_u64(later.len()));
+        self.written = self.written.saturating_add(to_u64(later.len()));
         self.records.extend_from_slice(&later);
     }
 

@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use mqtt_session::proto::ReasonCode;
+use mqtt_session::proto::num::{to_u64, to_usize};
 use mqtt_session::records::broker::Entry;
 use mqtt_session::{Change, Receipt};
 
-use crate::broker::{Broker, to_u64, usize_of};
+use crate::broker::Broker;
 use crate::connection::ConnectionId;
 use crate::hooks::Hooks;
 use crate::router::Share;
@@ -244,7 +245,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Makes the next bytes of a connection wait for all records so far. Bytes that are already written do not wait.
     pub(crate) fn hold_answer(&mut self, index: u32) {
-        if let Some(connection) = self.connections.get_mut(usize_of(index)) {
+        if let Some(connection) = self.connections.get_mut(to_usize(index)) {
             connection.server.hold();
             self.machine_changed(index);
         }
@@ -274,11 +275,11 @@ impl<H: Hooks> Broker<H> {
     }
 
     fn record_changes(&mut self, index: u32) {
-        let connection = self.connections.get(usize_of(index));
+        let connection = self.connections.get(to_usize(index));
         if !connection.is_some_and(|connection| connection.server.may_need_records()) {
             return;
         }
-        while let Some(connection) = self.connections.get_mut(usize_of(index))
+        while let Some(connection) = self.connections.get_mut(to_usize(index))
             && let Some(change) = connection.server.take_change()
         {
             let Some(key) = connection.session else {
@@ -289,7 +290,7 @@ impl<H: Hooks> Broker<H> {
                 Change::Freed(id) => self.record_freed(key, id),
             }
         }
-        let connection = self.connections.get(usize_of(index));
+        let connection = self.connections.get(to_usize(index));
         if connection.is_some_and(|connection| connection.server.waits_for_records()) {
             self.machine_changed(index);
         }
@@ -319,7 +320,7 @@ impl<H: Hooks> Broker<H> {
         journal.changed = changed;
         let (written, stored) = (journal.written, journal.stored);
         for index in journal.changed.drain(..) {
-            let Some(connection) = self.connections.get_mut(usize_of(index)) else {
+            let Some(connection) = self.connections.get_mut(to_usize(index)) else {
                 continue;
             };
             if written == stored {

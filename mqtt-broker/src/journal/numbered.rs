@@ -3,6 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
+use mqtt_session::proto::num::to_u64;
+
 /// Values by their numbers. Most numbers are close to the last one, and these values are in a list without gaps; a value that
 /// stays much longer than others moves into a map.
 #[derive(Debug)]
@@ -100,10 +102,6 @@ impl<T> Numbered<T> {
         }
         Some(value)
     }
-}
-
-fn to_u64(len: usize) -> u64 {
-    u64::try_from(len).unwrap_or(u64::MAX)
 }
 
 /// So many numbers in line may have no value.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use mqtt_session::proto::num::to_usize;
 use mqtt_session::proto::{PacketId, QoS, TopicFilter};
 use mqtt_session::records::broker::{
     Away, DueWill, Entry, Flow, NEVER, Retained, Session as SessionRecord, Subscription, Will,
@@ -11,7 +12,7 @@ use mqtt_session::{Instant, Token};
 
 use super::messages::Origin;
 use super::window::Window;
-use crate::broker::{Broker, usize_of};
+use crate::broker::Broker;
 use crate::hooks::Hooks;
 use crate::message::Message;
 use crate::publisher::Publisher;
@@ -46,7 +47,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Returns the number of a session whose flows are recorded.
     pub(super) fn durable(&self, key: u32) -> Option<u64> {
-        let recorded = self.sessions.get(usize_of(key))?.recorded.as_ref()?;
+        let recorded = self.sessions.get(to_usize(key))?.recorded.as_ref()?;
         recorded.outlives.then_some(recorded.number)
     }
 
@@ -54,7 +55,7 @@ impl<H: Hooks> Broker<H> {
     /// member of a shared subscription with another member that does and that gets the message when this session ends.
     pub(super) fn target(&self, key: u32, share: Option<Share>) -> Option<u64> {
         let journal = self.journal.as_ref()?;
-        let recorded = self.sessions.get(usize_of(key))?.recorded.as_ref()?;
+        let recorded = self.sessions.get(to_usize(key))?.recorded.as_ref()?;
         let is_target =
             recorded.outlives || share.is_some_and(|share| journal.share_name(share).is_some());
         is_target.then_some(recorded.number)
@@ -69,7 +70,7 @@ impl<H: Hooks> Broker<H> {
         let Some(journal) = &mut self.journal else {
             return;
         };
-        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
             return;
         };
         let outlives = expiry > 0;
@@ -91,14 +92,14 @@ impl<H: Hooks> Broker<H> {
             recorded.expiry = expiry;
             flows = recorded.outlives;
         }
-        if let Some(connection) = self.connections.get_mut(usize_of(index)) {
+        if let Some(connection) = self.connections.get_mut(to_usize(index)) {
             connection.server.start_journal(flows);
         }
         self.record_session(key);
         // While there is no room, an existing session is resumed, because the client makes room by taking messages.
         if self.position() > before
             && (is_new || !refused)
-            && let Some(connection) = self.connections.get_mut(usize_of(index))
+            && let Some(connection) = self.connections.get_mut(to_usize(index))
         {
             // 3.1.1 [MQTT-3.2.2-2], 5 [MQTT-3.2.2-3]: the session present flag of CONNACK is correct after a crash as well.
             connection.server.hold();
@@ -111,14 +112,14 @@ impl<H: Hooks> Broker<H> {
         let Some(mut journal) = self.journal.take() else {
             return;
         };
-        if let Some(session) = self.sessions.get_mut(usize_of(key))
+        if let Some(session) = self.sessions.get_mut(to_usize(key))
             && let Some(recorded) = &mut session.recorded
             && !session.is_over
             && (recorded.is_written || recorded.outlives || session.will.is_some())
         {
             recorded.is_written = true;
         }
-        if let Some(session) = self.sessions.get(usize_of(key))
+        if let Some(session) = self.sessions.get(to_usize(key))
             && let Some(recorded) = &session.recorded
             && !session.is_over
             && recorded.is_written
@@ -150,7 +151,7 @@ impl<H: Hooks> Broker<H> {
         if self.journal.is_none() {
             return;
         }
-        if let Some(session) = self.sessions.get_mut(usize_of(key))
+        if let Some(session) = self.sessions.get_mut(to_usize(key))
             && let Some(recorded) = &mut session.recorded
         {
             recorded.expiry = expiry;
@@ -163,7 +164,7 @@ impl<H: Hooks> Broker<H> {
         if self.journal.is_none() {
             return;
         }
-        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
             return;
         };
         let Some(recorded) = &mut session.recorded else {
@@ -194,7 +195,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Forgets that a message is in flight, without a record: it is given to another member of its shared subscription.
     pub(crate) fn forget_flight(&mut self, key: u32, token: Token) {
-        if let Some(session) = self.sessions.get_mut(usize_of(key))
+        if let Some(session) = self.sessions.get_mut(to_usize(key))
             && let Some(recorded) = &mut session.recorded
         {
             recorded.flights.end(token);
@@ -203,7 +204,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Records that a session has ended and its will is being published.
     pub(crate) fn record_session_end(&mut self, key: u32) {
-        let session = self.sessions.get(usize_of(key));
+        let session = self.sessions.get(to_usize(key));
         if let Some(recorded) = session.and_then(|session| session.recorded.as_ref())
             && recorded.is_written
         {
@@ -276,7 +277,7 @@ impl<H: Hooks> Broker<H> {
         let Some(session) = self.durable(key) else {
             return;
         };
-        let known = self.sessions.get(usize_of(key));
+        let known = self.sessions.get(to_usize(key));
         if let Some(filter) = known.and_then(|session| session.walked_filter()) {
             self.write(&Entry::Wish {
                 session,
@@ -391,7 +392,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     pub(super) fn remember_received(&mut self, from: Origin, message: u64) {
-        if let Some(session) = self.sessions.get_mut(usize_of(from.key))
+        if let Some(session) = self.sessions.get_mut(to_usize(from.key))
             && let Some(recorded) = &mut session.recorded
             && recorded.number == from.session
         {
@@ -401,7 +402,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Records that PUBREL arrived.
     pub(super) fn record_freed(&mut self, key: u32, id: PacketId) {
-        if let Some(session) = self.sessions.get_mut(usize_of(key))
+        if let Some(session) = self.sessions.get_mut(to_usize(key))
             && let Some(recorded) = &mut session.recorded
             && recorded.received.remove(&id).is_some()
         {
@@ -416,7 +417,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Records that PUBREC arrived.
     pub(super) fn record_released(&mut self, key: u32, token: Token) {
-        if let Some(session) = self.sessions.get_mut(usize_of(key))
+        if let Some(session) = self.sessions.get_mut(to_usize(key))
             && let Some(recorded) = &mut session.recorded
             && let Some(flight) = recorded.flights.get_mut(token)
         {
@@ -432,7 +433,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Returns the number of a session in records; 0 without a journal.
     pub(crate) fn number_of(&self, key: u32) -> u64 {
-        let recorded = self.sessions.get(usize_of(key)).map(|s| &s.recorded);
+        let recorded = self.sessions.get(to_usize(key)).map(|s| &s.recorded);
         recorded.and_then(Option::as_ref).map_or(0, |r| r.number)
     }
 

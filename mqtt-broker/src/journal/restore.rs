@@ -6,6 +6,7 @@ use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mqtt_session::proto::num::{to_u32, to_u64, to_usize};
 use mqtt_session::proto::{PacketId, QoS, TopicFilter, Version};
 use mqtt_session::records::broker::Entry;
 use mqtt_session::records::{Fault, Format, Machine};
@@ -16,7 +17,7 @@ use super::messages::Origin;
 use super::name::Record as RecordName;
 use super::saved::{Flight, RestoreError, Saved, SavedSession, SavedTarget, State};
 use super::window::{self, Window};
-use crate::broker::{Broker, number, to_u64, usize_of};
+use crate::broker::Broker;
 use crate::fanout::Routed;
 use crate::hooks::Hooks;
 use crate::message::Message;
@@ -185,7 +186,7 @@ impl<H: Hooks> Broker<H> {
             received: BTreeMap::new(),
         }));
         let due = session.due();
-        let key = number(self.sessions.insert(session));
+        let key = to_u32(self.sessions.insert(session));
         self.clients.insert(client_id, key);
         if let Some(shard) = link {
             self.link_restored(shard, key);
@@ -202,7 +203,7 @@ impl<H: Hooks> Broker<H> {
 
     fn make_subscriptions(&mut self, key: u32, saved: &SavedSession) -> Result<(), RestoreError> {
         for (filter, options) in &saved.subscriptions {
-            let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+            let Some(session) = self.sessions.get_mut(to_usize(key)) else {
                 continue;
             };
             let parsed = TopicFilter::new(filter).map_err(|_| Fault::Key)?;
@@ -257,7 +258,7 @@ impl<H: Hooks> Broker<H> {
     ) -> u64 {
         let SavedMessage { message, targets } = saved;
         if let Some(journal) = &mut self.journal {
-            let targets = u32::try_from(targets.len()).unwrap_or(u32::MAX);
+            let targets = to_u32(targets.len());
             journal.keep(recorded, targets, origin);
             if targets == 0 {
                 journal.write(&Entry::Message(recorded, None));
@@ -441,7 +442,7 @@ impl<H: Hooks> Broker<H> {
 
     fn queue_restored(&mut self, key: u32, item: Queued) {
         let copy = item.clone();
-        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
             return;
         };
         // The queue may have exceeded its limits: see `pressure.rs`.
@@ -488,7 +489,7 @@ impl<H: Hooks> Broker<H> {
         for flight in saved.flights {
             self.make_flight(key, &mut server, flight, saved.version)?;
         }
-        if let Some(session) = self.sessions.get_mut(usize_of(key)) {
+        if let Some(session) = self.sessions.get_mut(to_usize(key)) {
             let recorded = session.recorded.iter();
             for id in recorded.flat_map(|recorded| recorded.received.keys()) {
                 if !server.restore_received(*id) {
@@ -523,7 +524,7 @@ impl<H: Hooks> Broker<H> {
             crate::pump::restore(server, &item, flight.number, version)
         };
         let token = token.map_err(|_| Fault::Value)?;
-        let Some(session) = self.sessions.get_mut(usize_of(key)) else {
+        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
             return Ok(());
         };
         if let Some(recorded) = &mut session.recorded {
@@ -548,7 +549,7 @@ impl<H: Hooks> Broker<H> {
         is_known: impl Fn(u64) -> bool,
         origins: &mut BTreeMap<u64, Origin>,
     ) {
-        let session = self.sessions.get_mut(usize_of(key));
+        let session = self.sessions.get_mut(to_usize(key));
         let Some(recorded) = session.and_then(|session| session.recorded.as_mut()) else {
             return;
         };

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mqtt_session::Instant;
+use mqtt_session::proto::num::to_u64;
 use mqtt_session::proto::{PacketId, QoS, TopicFilter, TopicName, Version};
 use mqtt_session::records::broker::{
     Away, Delivery, Entry, Flow, Message as MessageRecord, NEVER, Retained,
@@ -14,7 +15,7 @@ use mqtt_session::records::broker::{
 use mqtt_session::records::{Fault, Format, Machine, Record};
 
 use super::name::{NUMBERS, Record as RecordName};
-use crate::broker::{Broker, to_u64};
+use crate::broker::Broker;
 use crate::hooks::Hooks;
 use crate::message::Message;
 use crate::publisher::Publisher;

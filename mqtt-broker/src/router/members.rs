@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
+use mqtt_session::proto::num::{to_u32, to_usize};
 use smallvec::SmallVec;
 
 use super::{Keyed, Subscriber};
-use crate::broker::{number, usize_of};
 use crate::work::{Work, step};
 
 /// The subscribers of one filter. Most filters have one, which needs no allocation: reading a topic that is not in the cache
@@ -48,7 +48,7 @@ impl Members {
         match &self.places {
             Some(places) => {
                 step(Work::Member);
-                places.get(&session).copied().map(usize_of)
+                places.get(&session).copied().map(to_usize)
             }
             None => self.list.iter().position(|own| {
                 step(Work::Member);
@@ -62,7 +62,7 @@ impl Members {
         self.list.push(subscriber);
         match &mut self.places {
             Some(places) => {
-                let at = number(self.list.len().saturating_sub(1));
+                let at = to_u32(self.list.len().saturating_sub(1));
                 places.insert(subscriber.session, at);
             }
             None if self.list.len() > MANY => {
@@ -97,7 +97,7 @@ impl Members {
         places.remove(&session);
         self.list.swap_remove(at);
         if let Some(moved) = self.list.get(at) {
-            places.insert(moved.session, number(at));
+            places.insert(moved.session, to_u32(at));
         }
         if self.list.len() <= MANY / 2 {
             self.places = None;
@@ -127,7 +127,7 @@ mod tests {
         let mut seed = 5_u32;
         let mut random = |n: usize| {
             seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            usize_of(seed >> 8) % n
+            to_usize(seed >> 8) % n
         };
         for round in 0..6_000_u32 {
             let grows = random(10) < if round < 3_000 { 6 } else { 3 };

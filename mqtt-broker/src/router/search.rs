@@ -1,7 +1,8 @@
 //! Finds the subscribers of a topic: at once, or in portions while filters change.
 
+use mqtt_session::proto::num::to_usize;
+
 use super::{Node, ROOT, Router, Share, Subscriber, first};
-use crate::broker::usize_of;
 use crate::work::{Work, step};
 
 /// The subscribers and groups that match a topic. The memory is kept between uses, so that a search does not allocate.
@@ -64,7 +65,7 @@ impl Router {
         for group in &search.groups {
             groups.extend(
                 self.groups
-                    .get(usize_of(*group))
+                    .get(to_usize(*group))
                     .map(|own| own.share(*group)),
             );
         }

@@ -42,7 +42,7 @@ fn a_topic_finds_what_the_model_says() {
     let mut seed = 3_u32;
     let mut random = |n: usize| {
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        usize_of(seed >> 8) % n
+        to_usize(seed >> 8) % n
     };
     let mut router = Router::new(Keyed(7));
     let mut matches = Matches::default();
@@ -51,7 +51,7 @@ fn a_topic_finds_what_the_model_says() {
         // The router fills, then empties.
         let adds = random(10) < if round < 3_000 { 7 } else { 2 };
         let text = &filters[random(filters.len())];
-        let session = number(random(4));
+        let session = to_u32(random(4));
         let known = there.iter().position(|own| own == &(text.clone(), session));
         if adds {
             router.subscribe(&filter(text), subscriber(session, text), known.is_some());
@@ -77,7 +77,7 @@ fn a_topic_finds_what_the_model_says() {
         let members: usize = matches
             .groups
             .iter()
-            .map(|group| router.groups[usize_of(*group)].members.len())
+            .map(|group| router.groups[to_usize(*group)].members.len())
             .sum();
         assert_eq!(members, matching(true).count(), "{name}: {there:?}");
         // The same again, which is kept if it was not too much.

@@ -1,11 +1,12 @@
 //! Finds the shard of a new client, and the limits of one shard.
 
 use mqtt_session::Instant;
+use mqtt_session::proto::num::to_usize;
 use mqtt_session::proto::{Decoded, MAX_PACKET, Packet, Version};
 
 use super::shard_of;
 use crate::Config;
-use crate::broker::{Broker, usize_of};
+use crate::broker::Broker;
 use crate::connect::refusal;
 use crate::connection::ConnectionId;
 use crate::hooks::Hooks;
@@ -68,7 +69,7 @@ impl<H: Hooks> Broker<H> {
             self.closed(id, now);
             return;
         }
-        let Some(connection) = self.connections.get_mut(usize_of(id.index)) else {
+        let Some(connection) = self.connections.get_mut(to_usize(id.index)) else {
             return;
         };
         connection.ended = true;
@@ -97,7 +98,7 @@ impl Config {
         Self {
             sessions: self.sessions.saturating_add(links),
             connection_bytes_total: part(self.connection_bytes_total),
-            input_bytes_total: part(self.input_bytes_total).max(usize_of(self.packet_size)),
+            input_bytes_total: part(self.input_bytes_total).max(to_usize(self.packet_size)),
             queued_bytes_total: part(self.queued_bytes_total),
             subscription_bytes_total: part(self.subscription_bytes_total),
             will_bytes: part(self.will_bytes),

@@ -6,7 +6,9 @@
 
 use std::time::Duration;
 
-use crate::broker::{Broker, usize_of};
+use mqtt_session::proto::num::to_usize;
+
+use crate::broker::Broker;
 use crate::config::Config;
 use crate::hooks::{Hooks, Observation};
 use crate::session::Session;
@@ -17,7 +19,7 @@ const TIMES: u32 = 4;
 impl<H: Hooks> Broker<H> {
     /// Returns how long publishers wait for a receiver that takes nothing.
     pub(crate) fn longest_wait(&self, key: u32) -> Duration {
-        let session = self.sessions.get(usize_of(key));
+        let session = self.sessions.get(to_usize(key));
         let is_away = |session: &Session| session.link.is_some() && session.connection.is_none();
         if session.is_some_and(is_away) {
             self.config.shard_wait()
@@ -28,7 +30,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Reports that publishers begin to wait for the shard of a link without a connection.
     pub(crate) fn report_waits_for_shard(&mut self, key: u32) {
-        let session = self.sessions.get(usize_of(key));
+        let session = self.sessions.get(to_usize(key));
         if let Some((session, shard)) = session.and_then(|own| Some((own, own.link?))) {
             let messages = session.queue.len();
             self.hooks

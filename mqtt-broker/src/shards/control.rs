@@ -15,12 +15,13 @@
 //!
 //! A text is its length (2 bytes) and its UTF-8 bytes.
 
+use mqtt_session::proto::num::to_usize;
 use mqtt_session::proto::{QoS, TopicName};
 use mqtt_session::{Outgoing, Refused};
 
+use super::Links;
 use super::filters::{Filters, Told};
 use super::table::{List, Peer};
-use super::{Links, usize_of};
 use crate::broker::Broker;
 use crate::connection::ConnectionId;
 use crate::hooks::Hooks;
@@ -264,9 +265,9 @@ impl<H: Hooks> Broker<H> {
             .enumerate()
             .filter(|(at, _)| *at != own)
         {
-            let session = peer.session().and_then(|key| sessions.get(usize_of(key)));
+            let session = peer.session().and_then(|key| sessions.get(to_usize(key)));
             let index = session.and_then(|session| session.connection);
-            let Some(connection) = index.and_then(|at| connections.get_mut(usize_of(at))) else {
+            let Some(connection) = index.and_then(|at| connections.get_mut(to_usize(at))) else {
                 continue;
             };
             loop {
@@ -294,7 +295,7 @@ impl<H: Hooks> Broker<H> {
             self.mark_ready(index);
         }
         for key in told {
-            if let Some(session) = self.sessions.get_mut(usize_of(key))
+            if let Some(session) = self.sessions.get_mut(to_usize(key))
                 && std::mem::take(&mut session.tells_first)
             {
                 self.work_for(key);

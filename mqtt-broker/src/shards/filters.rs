@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use mqtt_session::proto::TopicFilter;
+use mqtt_session::proto::num::to_usize;
 
 use super::Links;
 use super::hash::stable_hash;
-use crate::broker::{Broker, usize_of};
+use crate::broker::Broker;
 use crate::hooks::Hooks;
 
 /// A filter of own clients.
@@ -200,7 +201,7 @@ impl<H: Hooks> Broker<H> {
     /// gets more of its messages.
     pub(crate) fn members_changed(&mut self, key: u32, are_connected: bool) {
         let Some(links) = &mut self.links else { return };
-        let Some(session) = self.sessions.get(usize_of(key)) else {
+        let Some(session) = self.sessions.get(to_usize(key)) else {
             return;
         };
         let from = (Bound::Included(SHARE), Bound::Unbounded);

@@ -1,5 +1,6 @@
 //! Handles messages that come over links. Their shard has checked them: limits and rights of the publisher are not asked again.
 
+use mqtt_session::proto::num::{to_u64, to_usize};
 use mqtt_session::proto::{Properties, Property, QoS, ReasonCode, TopicFilter};
 use mqtt_session::{Incoming, Instant, Outgoing, Token};
 use smallvec::SmallVec;
@@ -8,7 +9,7 @@ use super::Visited;
 use super::control::TOPIC;
 use super::retained::Kind;
 use crate::Received;
-use crate::broker::{Broker, to_u64, usize_of};
+use crate::broker::Broker;
 use crate::connection::ConnectionId;
 use crate::fanout::Routed;
 use crate::hooks::{Ending, Hooks};
@@ -46,9 +47,9 @@ impl<H: Hooks> Broker<H> {
         let publish = &incoming.publish;
         let key = self
             .connections
-            .get(usize_of(index))
+            .get(to_usize(index))
             .and_then(|own| own.session);
-        let session = key.and_then(|key| self.sessions.get(usize_of(key)));
+        let session = key.and_then(|key| self.sessions.get(to_usize(key)));
         let (Some(key), Some(shard)) = (key, session.and_then(|session| session.link)) else {
             return;
         };
@@ -189,7 +190,7 @@ impl<H: Hooks> Broker<H> {
         let key = self
             .connection(id)
             .and_then(|connection| connection.session);
-        let session = key.and_then(|key| self.sessions.get_mut(usize_of(key)));
+        let session = key.and_then(|key| self.sessions.get_mut(to_usize(key)));
         let session = session.filter(|session| session.link.is_some());
         let (Some(key), Some(session)) = (key, session) else {
             return false;
@@ -231,7 +232,7 @@ impl<H: Hooks> Broker<H> {
         };
         let members = (0..group.members.len()).filter_map(|at| group.members.get(at));
         self.meter.spend(group.members.len() / 8);
-        let sessions = members.filter_map(|member| self.sessions.get(usize_of(member.session)));
+        let sessions = members.filter_map(|member| self.sessions.get(to_usize(member.session)));
         sessions.into_iter().all(|session| session.link.is_none())
     }
 

@@ -18,12 +18,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use mqtt_session::proto::num::{to_u32, to_usize};
 use mqtt_session::proto::{
     ConnAck, Connect, Encode, Properties, Property, QoS, Subscription, TopicFilter, Version,
 };
 use mqtt_session::{Heap, Instant, Server};
 
-use crate::broker::{Broker, number, usize_of};
+use crate::broker::Broker;
 use crate::connection::ConnectionId;
 use crate::hooks::Hooks;
 use crate::journal::MemberSearch;
@@ -219,7 +220,7 @@ impl<H: Hooks> Broker<H> {
             Some(key) => key,
             None => self.new_link_session(&name, shard),
         };
-        let session = self.sessions.get(usize_of(key))?;
+        let session = self.sessions.get(to_usize(key))?;
         if session.connection.is_some() {
             return None;
         }
@@ -239,7 +240,7 @@ impl<H: Hooks> Broker<H> {
         server.opened(now);
         connect_by(&mut server, &connect, now)?;
         self.connection_mut(id)?.server = server;
-        if let Some(session) = self.sessions.get_mut(usize_of(key)) {
+        if let Some(session) = self.sessions.get_mut(to_usize(key)) {
             session.tells_first = true;
         }
         // Who waited while the shard was away waits from now on as long as it takes nothing.
@@ -270,7 +271,7 @@ impl<H: Hooks> Broker<H> {
         let mut session = Session::new(Arc::clone(&name), OTHER_SHARDS, self.session_serial);
         session.link = Some(shard);
         self.hold_session(None);
-        let key = number(self.sessions.insert(session));
+        let key = to_u32(self.sessions.insert(session));
         self.clients.insert(name, key);
         key
     }
@@ -404,20 +405,20 @@ impl<H: Hooks> Broker<H> {
 
     /// Returns whether a session is that of a link.
     pub(crate) fn is_link(&self, key: u32) -> bool {
-        let session = self.sessions.get(usize_of(key));
+        let session = self.sessions.get(to_usize(key));
         session.is_some_and(|session| session.link.is_some())
     }
 
     /// Returns whether a connection is a link.
     pub(crate) fn is_link_connection(&self, index: u32) -> bool {
-        let connection = self.connections.get(usize_of(index));
+        let connection = self.connections.get(to_usize(index));
         connection.is_some_and(|own| own.session.is_some_and(|key| self.is_link(key)))
     }
 
     /// Returns the shard to which a connection leads, if it is a link.
     pub(crate) fn link_of(&self, id: ConnectionId) -> Option<u8> {
         let key = self.connection(id)?.session?;
-        self.sessions.get(usize_of(key))?.link
+        self.sessions.get(to_usize(key))?.link
     }
 }
 

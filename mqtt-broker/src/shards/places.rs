@@ -4,7 +4,9 @@
 //!
 //! A shard ends a session of its own to make room, and none of another shard.
 
-use crate::broker::{Broker, usize_of};
+use mqtt_session::proto::num::to_usize;
+
+use crate::broker::Broker;
 use crate::hooks::Hooks;
 use crate::shards::shard_of_link;
 
@@ -78,7 +80,7 @@ impl<H: Hooks> Broker<H> {
     /// Keeps the places of a session until [`Self::pass_places`], also if it ends meanwhile.
     pub(crate) fn keep_places(&mut self, key: u32) -> Option<Former> {
         self.links.as_mut()?.kept = Some(key);
-        let session = self.sessions.get(usize_of(key))?;
+        let session = self.sessions.get(to_usize(key))?;
         Some(Former {
             user: self.user(session.user_name.as_deref()),
             address: session.source,

@@ -9,12 +9,13 @@
 
 use std::sync::Arc;
 
+use mqtt_session::proto::num::to_usize;
 use mqtt_session::proto::{QoS, Version};
 use mqtt_session::{Instant, Outgoing};
 
 use super::control::{read_text, write_text};
 use super::{Links, Visited, shard_of, subscriber};
-use crate::broker::{Broker, usize_of};
+use crate::broker::Broker;
 use crate::fanout::Target;
 use crate::hooks::Hooks;
 use crate::publisher::Publisher;
@@ -118,7 +119,7 @@ impl<H: Hooks> Broker<H> {
         self.begin_record();
         let mut source = Source::new(&to_keep);
         for key in links {
-            if let Some(serial) = self.sessions.get(usize_of(*key)).map(|own| own.serial) {
+            if let Some(serial) = self.sessions.get(to_usize(*key)).map(|own| own.serial) {
                 let target = Target::single(subscriber(*key, identifier), serial);
                 self.deliver(&target, &mut source, target.identifier(), now);
             }

@@ -10,11 +10,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use mqtt_session::proto::num::to_usize;
 use mqtt_session::proto::{Properties, QoS, TopicName};
 use mqtt_session::{Instant, Outgoing};
 
 use super::Links;
-use crate::broker::{Broker, usize_of};
+use crate::broker::Broker;
 use crate::hooks::Hooks;
 use crate::message::{Message, forwarded};
 
@@ -93,7 +94,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Returns whether the shard of a link is still to get what this shard retains of a topic.
     pub(super) fn is_noted(&self, key: u32, topic: &str) -> bool {
-        let shard = self.sessions.get(usize_of(key)).and_then(|own| own.link);
+        let shard = self.sessions.get(to_usize(key)).and_then(|own| own.link);
         let links = self.links.as_ref();
         let peer = links
             .zip(shard)
@@ -114,7 +115,7 @@ impl<H: Hooks> Broker<H> {
             return;
         };
         for peer in &mut links.peers {
-            let session = peer.session().and_then(|key| sessions.get(usize_of(key)));
+            let session = peer.session().and_then(|key| sessions.get(to_usize(key)));
             let fullness = session.map(|own| own.queue.fullness(config, usize::MAX, queued));
             if fullness.is_some_and(|fullness| fullness.is_high()) {
                 peer.stale.note_all();
@@ -142,7 +143,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Returns the shard of a link with an empty queue that has something to be repaired.
     fn stale_link(&self, key: u32) -> Option<u8> {
-        let session = self.sessions.get(usize_of(key))?;
+        let session = self.sessions.get(to_usize(key))?;
         let shard = session.link?;
         let has_room = session.connection.is_some() && session.queue.is_empty();
         (has_room && self.links.as_ref()?.is_stale(shard)).then_some(shard)

@@ -1,6 +1,8 @@
 //! Counts the clients of all shards together.
 
-use crate::broker::{Broker, to_u64};
+use mqtt_session::proto::num::to_u64;
+
+use crate::broker::Broker;
 use crate::hooks::Hooks;
 use crate::statistics::Statistics;
 

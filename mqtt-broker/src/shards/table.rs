@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use mqtt_session::Instant;
 use mqtt_session::proto::TopicFilter;
+use mqtt_session::proto::num::to_usize;
 
 use super::busy::Busy;
 use super::control::Entry;
 use super::retained::UNSURE;
 use super::stale::Stale;
 use super::{Links, subscriber};
-use crate::broker::{Broker, usize_of};
+use crate::broker::Broker;
 use crate::hooks::Hooks;
 
 /// A filter of another shard.
@@ -245,7 +246,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Notes that another shard had a shared subscription before this one crashed.
     pub(crate) fn learn_restored(&mut self, key: u32, filter: &str, identifier: Option<u32>) {
-        let session = self.sessions.get(usize_of(key));
+        let session = self.sessions.get(to_usize(key));
         if let Some(shard) = session.and_then(|session| session.link) {
             self.learn_of_shard(shard, key, filter, identifier);
         }
@@ -291,7 +292,7 @@ impl<H: Hooks> Broker<H> {
             self.router.unsubscribe(&parsed, key);
         }
         if known.identifier.is_some_and(|own| own != UNSURE)
-            && let Some(session) = self.sessions.get_mut(usize_of(key))
+            && let Some(session) = self.sessions.get_mut(to_usize(key))
         {
             let waiting = session.queue.take_shared(&mut self.queued);
             let origin = self.number_of(key);

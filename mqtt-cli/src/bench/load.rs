@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use mqtt_tokio::proto::num::to_usize;
 use mqtt_tokio::proto::{Properties, QoS, Subscription, TopicFilter, TopicName};
 use mqtt_tokio::{Handle, Messages, Outgoing, Ticket};
 use serde_json::json;
@@ -154,7 +155,7 @@ impl Publisher {
             .map_err(|error| fail(format!("topic {:?}: {error}", self.topic)))?;
         // All publishers end at the same time.
         let end = tokio::time::Instant::now() + bench.ramp + bench.duration;
-        let mut payload = vec![b'.'; usize::try_from(bench.size).unwrap_or(usize::MAX)];
+        let mut payload = vec![b'.'; to_usize(bench.size)];
         let mut tickets = VecDeque::new();
         let publish = async {
             sleep(self.wait).await;

@@ -1,6 +1,7 @@
 //! Finds likely mistakes in packets written by hand. Each mistake has a correction, and only corrections that decode are
 //! reported.
 
+use mqtt_tokio::proto::num::to_u16;
 use mqtt_tokio::proto::{FixedHeader, MAX_PACKET, PacketType, Version};
 
 use super::reader::all_decode;
@@ -92,7 +93,7 @@ fn flags(input: &[u8]) -> Option<(Option<String>, Vec<u8>)> {
 
 /// Returns a string with its length before it.
 fn string(text: &[u8]) -> Vec<u8> {
-    let len = u16::try_from(text.len()).unwrap_or(u16::MAX);
+    let len = to_u16(text.len());
     [&len.to_be_bytes()[..], text].concat()
 }
 

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use mqtt_tokio::proto::Version;
+use mqtt_tokio::proto::num::to_usize;
 use pcap_parser::data::{PacketData, get_packetdata};
 use pcap_parser::traits::PcapNGPacketBlock;
 use pcap_parser::{Block, Linktype, PcapBlockOwned, PcapError, create_reader};
@@ -309,7 +310,7 @@ impl Side {
                 break;
             };
             let kept = self.early.remove(&sequence).unwrap_or_default();
-            let known = usize::try_from(next.wrapping_sub(sequence)).unwrap_or(usize::MAX);
+            let known = to_usize(next.wrapping_sub(sequence));
             let new = kept.get(known..).unwrap_or_default();
             bytes.extend_from_slice(new);
             let count = u32::try_from(new.len()).unwrap_or(0);

@@ -1,5 +1,6 @@
 //! Prints packets and errors.
 
+use mqtt_tokio::proto::num::to_usize;
 use mqtt_tokio::proto::{DecodeError, Packet};
 use serde_json::{Value, json};
 
@@ -104,7 +105,7 @@ impl Show {
         error: &DecodeError,
         advice: Option<&Advice>,
     ) {
-        let wrong = usize::try_from(error.at).unwrap_or(usize::MAX);
+        let wrong = to_usize(error.at);
         let statement = error.statement();
         let reason = error.reason_code();
         if self.json {

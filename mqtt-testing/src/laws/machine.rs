@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use mqtt_proto::num::to_usize;
 use mqtt_proto::{
     Ack, Auth, ConnAck, Connect, Decoded, Disconnect, List, MAX_PACKET, Packet, PacketId,
     PacketType, Properties, Property, QoS, ReasonCode, SubAck, Subscription, TopicFilter,
@@ -465,7 +466,7 @@ impl Trial<'_> {
             self.machine.pending()
         );
         // On a heap, acknowledgements may exceed the limit for messages by half a MiB.
-        let most = usize::try_from(self.config.outgoing_limit).unwrap_or(usize::MAX) + (512 << 10);
+        let most = to_usize(self.config.outgoing_limit) + (512 << 10);
         assert!(
             self.machine.outgoing().len() <= most,
             "{} bytes are outgoing",

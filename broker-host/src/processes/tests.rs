@@ -187,17 +187,39 @@ async fn play(story: impl Future<Output = ()>) {
     LocalSet::new().run_until(story).await;
 }
 
+/// Runs a story with a process for each shard, the first as wanted, and ends both.
+async fn play_with_both(first: Wanted, story: impl AsyncFnOnce(&Process, &Process)) {
+    play(async {
+        let all = Served::default();
+        let first = process(0, &all, first).await;
+        let second = process(1, &all, Wanted::default()).await;
+        story(&first, &second).await;
+        first.end().await;
+        second.end().await;
+    })
+    .await;
+}
+
 /// Returns a client identifier of a shard.
 fn name(shard: u8) -> String {
     let mut names = (0..).map(|n| format!("client-{n}"));
     names.find(|name| shard_of(name, 2, 0) == shard).unwrap()
 }
 
+/// Returns the bytes of a CONNECT.
+fn connect(version: Version, name: &str) -> Vec<u8> {
+    encode(&Packet::Connect(Connect::new(version, name)), version)
+}
+
 /// Sends CONNECT, and returns the answer as text.
 async fn ask(address: SocketAddr, version: Version, name: &str) -> (TcpStream, String) {
+    ask_with(address, version, &connect(version, name)).await
+}
+
+/// Sends the first bytes of a connection, and returns the answer as text.
+async fn ask_with(address: SocketAddr, version: Version, bytes: &[u8]) -> (TcpStream, String) {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let bytes = encode(&Packet::Connect(Connect::new(version, name)), version);
-    stream.write_all(&bytes).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
     let answer = next(&mut stream, version).await;
     (stream, answer)
 }
@@ -236,11 +258,24 @@ async fn join(address: SocketAddr, name: &str) -> TcpStream {
     stream
 }
 
-async fn subscribe(stream: &mut TcpStream) {
+/// Connects the client of the second shard, with the will `gone` for the topic `w`.
+async fn join_with_will(address: SocketAddr, version: Version) -> TcpStream {
+    let name = name(1);
+    let will = Will::new(TopicName::from_static("w"), b"gone");
+    let connect = Connect {
+        will: Some(will),
+        ..Connect::new(version, &name)
+    };
+    let bytes = encode(&Packet::Connect(connect), version);
+    let (stream, answer) = ask_with(address, version, &bytes).await;
+    assert_eq!(answer, "Success ");
     stream
-        .write_all(b"\x82\x06\0\x01\0\x01a\x01")
-        .await
-        .unwrap();
+}
+
+/// Subscribes to a topic of one letter at QoS 1.
+async fn subscribe(stream: &mut TcpStream, topic: u8) {
+    let bytes = [0x82, 6, 0, 1, 0, 1, topic, 1];
+    stream.write_all(&bytes).await.unwrap();
     assert_eq!(next(stream, Version::V311).await, "SubAck");
 }
 
@@ -262,17 +297,14 @@ async fn publish(stream: &mut TcpStream, payload: &str) {
 /// Clients connect to either process, and their sessions are in the process of their shard.
 #[tokio::test]
 async fn a_client_of_another_process_is_served_by_it() {
-    play(async {
-        let all = Served::default();
-        let first = process(0, &all, Wanted::default()).await;
-        let second = process(1, &all, Wanted::default()).await;
+    play_with_both(Wanted::default(), async |first, second| {
         let (here, there) = (name(0), name(1));
         // Each is connected to the wrong process.
         let mut one = join(second.address, &here).await;
         let mut other = join(first.address, &there).await;
         assert_eq!(first.clients().await, [&*here]);
         assert_eq!(second.clients().await, [&*there]);
-        subscribe(&mut other).await;
+        subscribe(&mut other, b'a').await;
         publish(&mut one, "x").await;
         assert_eq!(next(&mut other, Version::V311).await, "a x");
         // The address is that of the client, not that of a process.
@@ -291,8 +323,6 @@ async fn a_client_of_another_process_is_served_by_it() {
                 .await
         );
         assert_eq!(next(&mut other, Version::V311).await, "end");
-        first.end().await;
-        second.end().await;
     })
     .await;
 }
@@ -308,7 +338,7 @@ async fn a_process_serves_its_clients_without_the_others() {
         };
         let first = process(0, &all, wanted).await;
         let mut one = join(first.address, &name(0)).await;
-        subscribe(&mut one).await;
+        subscribe(&mut one, b'a').await;
         for (version, reason) in [
             (Version::V311, "ServerUnavailable "),
             (Version::V5, "ServerUnavailable "),
@@ -359,20 +389,15 @@ async fn a_client_of_mqtt_5_is_sent_to_the_other_process() {
 /// The number of a listener tells who may connect there, but not to a process whose listeners differ.
 #[tokio::test]
 async fn a_client_of_a_process_with_other_logins_is_refused() {
-    play(async {
-        let all = Served::default();
-        let wanted = Wanted {
-            logins: 8,
-            ..Wanted::default()
-        };
-        let first = process(0, &all, wanted).await;
-        let second = process(1, &all, Wanted::default()).await;
+    let wanted = Wanted {
+        logins: 8,
+        ..Wanted::default()
+    };
+    play_with_both(wanted, async |first, second| {
         let (_, answer) = ask(first.address, Version::V5, &name(1)).await;
         assert_eq!(answer, "end");
         let _here = join(first.address, &name(0)).await;
         let _there = join(second.address, &name(1)).await;
-        first.end().await;
-        second.end().await;
     })
     .await;
 }
@@ -386,15 +411,12 @@ async fn a_process_that_ends_is_missed_and_its_successor_is_found() {
             let stays = process(1 - ends, &all, Wanted::default()).await;
             let leaves = process(ends, &all, Wanted::default()).await;
             let mut subscriber = join(stays.address, &name(1 - ends)).await;
-            subscribe(&mut subscriber).await;
+            subscribe(&mut subscriber, b'a').await;
             leaves.end().await;
-            let mut late = TcpStream::connect(stays.address).await.unwrap();
-            let connect = Connect::new(Version::V5, "");
-            let bytes = encode(&Packet::Connect(connect), Version::V5);
-            late.write_all(&bytes).await.unwrap();
             // A client without an identifier is served where it connects. Its subscription waits for the other process until that one is
             // missed.
-            assert_eq!(next(&mut late, Version::V5).await, "Success ");
+            let (mut late, answer) = ask(stays.address, Version::V5, "").await;
+            assert_eq!(answer, "Success ");
             late.write_all(b"\x82\x07\0\x01\0\0\x01b\x01")
                 .await
                 .unwrap();
@@ -432,7 +454,7 @@ async fn an_earlier_owner_does_not_take_the_link_again() {
         .await;
         let second = process(1, &all, Wanted::default()).await;
         let mut subscriber = join(second.address, &name(1)).await;
-        subscribe(&mut subscriber).await;
+        subscribe(&mut subscriber, b'a').await;
         let of = |epoch| InMemory {
             own: 0,
             epoch,
@@ -457,31 +479,22 @@ async fn an_earlier_owner_does_not_take_the_link_again() {
 #[cfg(feature = "proxy")]
 #[tokio::test]
 async fn a_client_behind_a_proxy_is_known_by_its_address_in_the_other_process() {
-    play(async {
-        let all = Served::default();
-        let layers = Layers {
-            proxy_from: vec!["127.0.0.0/8".parse().unwrap()],
-            ..Layers::default()
-        };
-        let wanted = Wanted {
-            layers,
-            ..Wanted::default()
-        };
-        let first = process(0, &all, wanted).await;
-        let second = process(1, &all, Wanted::default()).await;
-        let mut client = TcpStream::connect(first.address).await.unwrap();
+    let layers = Layers {
+        proxy_from: vec!["127.0.0.0/8".parse().unwrap()],
+        ..Layers::default()
+    };
+    let wanted = Wanted {
+        layers,
+        ..Wanted::default()
+    };
+    play_with_both(wanted, async |first, second| {
         let header = b"PROXY TCP4 192.0.2.7 127.0.0.1 4000 1883\r\n";
-        let there = name(1);
-        let connect = Connect::new(Version::V311, &there);
-        let connect = encode(&Packet::Connect(connect), Version::V311);
-        client
-            .write_all(&[&header[..], &connect].concat())
-            .await
-            .unwrap();
-        assert_eq!(next(&mut client, Version::V311).await, "Success ");
+        let bytes = [&header[..], &connect(Version::V311, &name(1))].concat();
+        let (mut client, answer) = ask_with(first.address, Version::V311, &bytes).await;
+        assert_eq!(answer, "Success ");
         let peers = second.control.clients(1).await.unwrap();
         assert_eq!(peers[0].address, Some("192.0.2.7:4000".parse().unwrap()));
-        subscribe(&mut client).await;
+        subscribe(&mut client, b'a').await;
         let payload = vec![b'x'; 1_000_000];
         let publish = Publish::new(TopicName::new("a").unwrap(), &payload);
         let bytes = encode(&Packet::Publish(publish), Version::V311);
@@ -491,8 +504,6 @@ async fn a_client_behind_a_proxy_is_known_by_its_address_in_the_other_process() 
         sent.unwrap();
         assert_eq!(read.unwrap(), bytes.len());
         assert!(received == bytes);
-        first.end().await;
-        second.end().await;
     })
     .await;
 }
@@ -501,24 +512,19 @@ async fn a_client_behind_a_proxy_is_known_by_its_address_in_the_other_process() 
 #[cfg(feature = "websocket")]
 #[tokio::test]
 async fn what_stages_keep_to_themselves_does_not_stop_a_relayed_client() {
-    play(async {
-        let all = Served::default();
-        let layers = Layers {
-            websocket: Some(mqtt_transport::websocket::WebSocketServerOptions::default()),
-            ..Layers::default()
-        };
-        let wanted = Wanted {
-            layers,
-            ..Wanted::default()
-        };
-        let first = process(0, &all, wanted).await;
-        let second = process(1, &all, Wanted::default()).await;
+    let layers = Layers {
+        websocket: Some(mqtt_transport::websocket::WebSocketServerOptions::default()),
+        ..Layers::default()
+    };
+    let wanted = Wanted {
+        layers,
+        ..Wanted::default()
+    };
+    play_with_both(wanted, async |first, _| {
         let mut client = TcpStream::connect(first.address).await.unwrap();
         let upgrade = "GET /mqtt HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
             Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n";
-        let there = name(1);
-        let connect = Connect::new(Version::V311, &there);
-        let connect = encode(&Packet::Connect(connect), Version::V311);
+        let connect = connect(Version::V311, &name(1));
         client.write_all(upgrade.as_bytes()).await.unwrap();
         client.write_all(&frame(0x82, &connect)).await.unwrap();
         read_until(&mut client, &[0x82, 4, 0x20, 2, 0, 0]).await;
@@ -528,8 +534,6 @@ async fn what_stages_keep_to_themselves_does_not_stop_a_relayed_client() {
         let read = read_until(&mut reads, &[0x82, 2, 0xD0, 0]);
         let (sent, ()) = tokio::join!(writes.write_all(&bytes), read);
         sent.unwrap();
-        first.end().await;
-        second.end().await;
     })
     .await;
 }
@@ -553,38 +557,28 @@ async fn read_until(reads: &mut (impl tokio::io::AsyncRead + Unpin), end: &[u8])
 /// A client leaves with DISCONNECT and does not read what the other process still sends to it. Its will is not published.
 #[tokio::test]
 async fn the_disconnect_of_a_relayed_client_that_reads_no_more_counts() {
-    play(async {
-        let all = Served::default();
-        let first = process(0, &all, Wanted::default()).await;
-        let second = process(1, &all, Wanted::default()).await;
+    play_with_both(Wanted::default(), async |first, second| {
         let mut watcher = join(second.address, "").await;
-        watcher
-            .write_all(b"\x82\x06\0\x01\0\x01w\x01")
-            .await
-            .unwrap();
-        assert_eq!(next(&mut watcher, Version::V311).await, "SubAck");
+        subscribe(&mut watcher, b'w').await;
         for number in 0..20 {
-            let there = name(1);
-            let mut connect = Connect::new(Version::V311, &there);
-            connect.will = Some(Will::new(TopicName::from_static("w"), b"gone"));
-            let mut stream = TcpStream::connect(first.address).await.unwrap();
-            let bytes = encode(&Packet::Connect(connect), Version::V311);
-            stream.write_all(&bytes).await.unwrap();
-            assert_eq!(next(&mut stream, Version::V311).await, "Success ");
-            subscribe(&mut stream).await;
+            let mut stream = join_with_will(first.address, Version::V311).await;
+            subscribe(&mut stream, b'a').await;
             // The answers to these, and the messages, meet a socket that is closed.
             let mut bytes = b"\x32\x06\0\x01a\0\x01x".repeat(number * 50);
             bytes.extend_from_slice(&[0xE0, 0]);
             stream.write_all(&bytes).await.unwrap();
             drop(stream);
-            while !second.clients().await.iter().all(|client| *client != there) {
+            while !second
+                .clients()
+                .await
+                .iter()
+                .all(|client| *client != name(1))
+            {
                 tokio::task::yield_now().await;
             }
         }
         watcher.write_all(b"\xC0\0").await.unwrap();
         assert_eq!(next(&mut watcher, Version::V311).await, "PingResp");
-        first.end().await;
-        second.end().await;
     })
     .await;
 }

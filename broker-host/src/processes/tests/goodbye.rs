@@ -10,18 +10,8 @@ async fn a_process_that_stops_says_goodbye_to_relayed_clients() {
         let first = process(0, &all, Wanted::default()).await;
         let second = process(1, &all, Wanted::default()).await;
         let mut watcher = join(second.address, "").await;
-        watcher
-            .write_all(b"\x82\x06\0\x01\0\x01w\x01")
-            .await
-            .unwrap();
-        assert_eq!(next(&mut watcher, Version::V311).await, "SubAck");
-        let there = name(1);
-        let mut connect = Connect::new(Version::V5, &there);
-        connect.will = Some(Will::new(TopicName::from_static("w"), b"gone"));
-        let mut client = TcpStream::connect(first.address).await.unwrap();
-        let bytes = encode(&Packet::Connect(connect), Version::V5);
-        client.write_all(&bytes).await.unwrap();
-        assert_eq!(next(&mut client, Version::V5).await, "Success ");
+        subscribe(&mut watcher, b'w').await;
+        let mut client = join_with_will(first.address, Version::V5).await;
         // A second one, in the middle of a packet.
         let other = (0..).map(|n| format!("other-{n}"));
         let other = { other }.find(|name| shard_of(name, 2, 0) == 1).unwrap();
@@ -64,9 +54,7 @@ async fn a_client_of_a_process_that_has_stopped_is_not_served() {
         stopped.open(1, &About::Stops).await.unwrap();
         let mut late = stopped.open(1, &client).await.unwrap();
         for pipe in [&mut waits, &mut late] {
-            let name = name(1);
-            let connect = Packet::Connect(Connect::new(Version::V311, &name));
-            let bytes = encode(&connect, Version::V311);
+            let bytes = connect(Version::V311, &name(1));
             pipe.write_all(&bytes).await.unwrap();
         }
         let wanted = Wanted {
@@ -103,12 +91,9 @@ async fn clients_without_an_address_are_not_those_of_one_address() {
         let mut kept = Vec::new();
         for n in 0..20 {
             let name = format!("client-{n}");
-            let mut client = TcpStream::connect(first.address).await.unwrap();
-            let connect = Connect::new(Version::V311, &name);
-            let connect = encode(&Packet::Connect(connect), Version::V311);
-            let bytes = [&b"PROXY UNKNOWN\r\n"[..], &connect].concat();
-            client.write_all(&bytes).await.unwrap();
-            assert_eq!(next(&mut client, Version::V311).await, "Success ", "{n}");
+            let bytes = [&b"PROXY UNKNOWN\r\n"[..], &connect(Version::V311, &name)].concat();
+            let (client, answer) = ask_with(first.address, Version::V311, &bytes).await;
+            assert_eq!(answer, "Success ", "{n}");
             kept.push(client);
         }
         let counts = [first.clients().await.len(), second.clients().await.len()];

@@ -138,7 +138,7 @@ impl Drop for SocketFile {
 
 /// The bound listeners of the settings.
 #[derive(Debug, Default)]
-pub(crate) struct Bound {
+pub(crate) struct BoundListeners {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) files: Vec<SocketFile>,
     keep_alive: TcpKeepAlive,
@@ -178,10 +178,10 @@ impl Settings {
     }
 
     /// Resolves and binds all addresses. Fails if other machines can connect to one that `access` does not protect.
-    pub(crate) async fn bound(&self, access: &Access) -> Result<Bound, Error> {
-        let mut bound = Bound {
+    pub(crate) async fn bound(&self, access: &Access) -> Result<BoundListeners, Error> {
+        let mut bound = BoundListeners {
             keep_alive: self.tcp_keep_alive(),
-            ..Bound::default()
+            ..BoundListeners::default()
         };
         let mut passed = Passed::new();
         for (number, settings) in self.numbered_listeners() {
@@ -192,7 +192,7 @@ impl Settings {
 }
 
 /// An address that is to be bound, and what is spoken there.
-struct Place<'a> {
+struct ListenAddress<'a> {
     number: usize,
     scheme: Scheme,
     needs_certificate: bool,
@@ -200,7 +200,7 @@ struct Place<'a> {
     text: &'a str,
 }
 
-impl Bound {
+impl BoundListeners {
     async fn add(
         &mut self,
         number: usize,
@@ -231,7 +231,7 @@ impl Bound {
             #[cfg(not(feature = "tls"))]
             return Err(missing("bind", "TLS is not part of this build"));
         }
-        let place = Place {
+        let place = ListenAddress {
             number,
             scheme,
             needs_certificate: scheme.tls && settings.requires_certificate(),
@@ -251,7 +251,7 @@ impl Bound {
 
     async fn add_tcp(
         &mut self,
-        place: &Place<'_>,
+        place: &ListenAddress<'_>,
         authority: &str,
         access: &Access,
     ) -> Result<(), Error> {
@@ -268,7 +268,7 @@ impl Bound {
 
     fn add_passed(
         &mut self,
-        place: &Place<'_>,
+        place: &ListenAddress<'_>,
         listener: Listener,
         access: &Access,
     ) -> Result<(), Error> {
@@ -281,7 +281,7 @@ impl Bound {
     /// Refuses an address that others can connect to unless it is protected.
     fn allows(
         &mut self,
-        place: &Place<'_>,
+        place: &ListenAddress<'_>,
         address: SocketAddr,
         access: &Access,
     ) -> Result<(), Error> {
@@ -292,7 +292,7 @@ impl Bound {
         access.protects(&self.public)
     }
 
-    fn push(&mut self, place: &Place<'_>, listener: Listener) -> Result<(), Error> {
+    fn push(&mut self, place: &ListenAddress<'_>, listener: Listener) -> Result<(), Error> {
         let kept = listener.keep_alive(self.keep_alive);
         let listener = kept
             .map_err(|source| listen_error(place.text, source))?

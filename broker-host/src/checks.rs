@@ -19,7 +19,7 @@ pub(crate) struct PasswordChecks(Arc<Mutex<Queue>>);
 struct Queue {
     /// The waiting comparisons by the source of their connections, with numbers that count up. No list is empty, and the newest
     /// comparison is the last.
-    waiting: BTreeMap<u64, Numbered>,
+    waiting: BTreeMap<u64, NumberedChecks>,
     count: usize,
     most: usize,
     /// How many comparisons were added.
@@ -33,7 +33,7 @@ struct Queue {
     comparisons: u64,
 }
 
-type Numbered = VecDeque<(u64, Check)>;
+type NumberedChecks = VecDeque<(u64, Check)>;
 
 /// A password to be compared.
 #[derive(Debug)]
@@ -153,10 +153,10 @@ impl Queue {
 
     /// Removes the oldest comparison of the source with the most comparisons. Returns its connection.
     fn displace(&mut self) -> Option<ConnectionId> {
-        let oldest = |list: &Numbered| list.front().map(|(number, _)| *number);
+        let oldest = |list: &NumberedChecks| list.front().map(|(number, _)| *number);
         let lists = self.waiting.iter();
         let (source, _) = lists.max_by_key(|(_, list)| (list.len(), Reverse(oldest(list))))?;
-        let check = self.take(*source, Numbered::pop_front)?;
+        let check = self.take(*source, NumberedChecks::pop_front)?;
         Some(check.connection)
     }
 
@@ -168,8 +168,8 @@ impl Queue {
         self.served = *source;
         let is_crowded = self.count > self.most / 2;
         let end = match is_crowded {
-            true => Numbered::pop_back,
-            false => Numbered::pop_front,
+            true => NumberedChecks::pop_back,
+            false => NumberedChecks::pop_front,
         };
         self.take(self.served, end)
     }
@@ -177,7 +177,7 @@ impl Queue {
     fn take(
         &mut self,
         source: u64,
-        end: fn(&mut Numbered) -> Option<(u64, Check)>,
+        end: fn(&mut NumberedChecks) -> Option<(u64, Check)>,
     ) -> Option<Check> {
         let list = self.waiting.get_mut(&source)?;
         let (_, check) = end(list)?;

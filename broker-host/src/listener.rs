@@ -35,13 +35,13 @@ const BACKLOG: u32 = 1_024;
 /// A listening socket and its layers. A [`TcpListener`] or [`UnixListener`] converts to a listener for plain MQTT.
 #[derive(Debug)]
 pub struct Listener {
-    socket: Bound,
+    socket: BoundSocket,
     layers: Arc<Layers>,
     number: usize,
 }
 
 #[derive(Debug)]
-enum Bound {
+enum BoundSocket {
     Tcp(TcpListener),
     #[cfg(unix)]
     Unix(UnixListener),
@@ -60,19 +60,19 @@ pub(crate) enum Accepted {
 
 impl From<TcpListener> for Listener {
     fn from(listener: TcpListener) -> Self {
-        Self::new(Bound::Tcp(listener))
+        Self::new(BoundSocket::Tcp(listener))
     }
 }
 
 #[cfg(unix)]
 impl From<UnixListener> for Listener {
     fn from(listener: UnixListener) -> Self {
-        Self::new(Bound::Unix(listener))
+        Self::new(BoundSocket::Unix(listener))
     }
 }
 
 impl Listener {
-    fn new(socket: Bound) -> Self {
+    fn new(socket: BoundSocket) -> Self {
         Self {
             socket,
             layers: Arc::default(),
@@ -99,7 +99,7 @@ impl Listener {
     /// # Errors
     /// The system refuses a value: Linux takes at most 32,767 seconds and 127 probes.
     pub fn keep_alive(self, times: TcpKeepAlive) -> io::Result<Self> {
-        if let Bound::Tcp(listener) = &self.socket {
+        if let BoundSocket::Tcp(listener) = &self.socket {
             times.set(SockRef::from(listener))?;
         }
         Ok(self)
@@ -115,9 +115,9 @@ impl Listener {
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         match &self.socket {
-            Bound::Tcp(listener) => listener.local_addr().ok(),
+            BoundSocket::Tcp(listener) => listener.local_addr().ok(),
             #[cfg(unix)]
-            Bound::Unix(_) => None,
+            BoundSocket::Unix(_) => None,
         }
     }
 
@@ -127,7 +127,7 @@ impl Listener {
             ..Peer::default()
         };
         let accepted = match &self.socket {
-            Bound::Tcp(listener) => {
+            BoundSocket::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
                 // Otherwise a small packet may wait for the acknowledgement of the one before.
                 let _ = stream.set_nodelay(true);
@@ -138,7 +138,7 @@ impl Listener {
                 Accepted::Tcp(stream)
             }
             #[cfg(unix)]
-            Bound::Unix(listener) => Accepted::Unix(listener.accept().await?.0),
+            BoundSocket::Unix(listener) => Accepted::Unix(listener.accept().await?.0),
         };
         Ok((accepted, peer))
     }

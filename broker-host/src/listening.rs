@@ -8,7 +8,7 @@ use mqtt_store::{Config, OpenError, Store};
 use tokio::time::timeout;
 use tracing::{error, warn};
 
-use crate::binding::{Bound, SocketFile};
+use crate::binding::{BoundListeners, SocketFile};
 use crate::engine::{OpenEngine, Ownership, Place};
 use crate::host::StoreFailed;
 use crate::reload::{Access, Reloader};
@@ -60,7 +60,7 @@ impl Settings {
         let logins = engine.as_ref().map(OpenEngine::logins).unwrap_or_default();
         let compared = (settings.shards(), logins);
         let reloader = Reloader::new(control.clone(), self.clone(), compared, &bound);
-        let Bound {
+        let BoundListeners {
             listeners, files, ..
         } = bound;
         Ok(Listening {

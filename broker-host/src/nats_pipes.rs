@@ -5,7 +5,7 @@ use tokio::io::DuplexStream;
 use tokio::sync::mpsc::{Receiver, channel};
 
 use crate::about::About;
-use crate::processes::{Arrived, Pipes, Task, Unreached};
+use crate::processes::{Arrived, LocalFuture, Pipes, Unreached};
 
 /// How many pipes of others wait to be taken.
 const WAITING: usize = 16;
@@ -24,7 +24,7 @@ impl From<PipeError> for Unreached {
 }
 
 impl Pipes for NatsPipes {
-    fn open(&self, shard: u8, about: &About) -> Task<Result<DuplexStream, Unreached>> {
+    fn open(&self, shard: u8, about: &About) -> LocalFuture<Result<DuplexStream, Unreached>> {
         let carries = match about {
             About::Client { .. } => PipeUse::Client,
             About::Link | About::Stops => PipeUse::Link,
@@ -33,12 +33,12 @@ impl Pipes for NatsPipes {
         Box::pin(async move { Ok(pipes.open(shard, carries, about).await?) })
     }
 
-    fn is_there(&self, shard: u8) -> Task<Result<(), Unreached>> {
+    fn is_there(&self, shard: u8) -> LocalFuture<Result<(), Unreached>> {
         let pipes = self.0.clone();
         Box::pin(async move { Ok(pipes.is_there(shard).await?) })
     }
 
-    fn addresses(&self, shard: u8) -> Task<Result<Option<String>, Unreached>> {
+    fn addresses(&self, shard: u8) -> LocalFuture<Result<Option<String>, Unreached>> {
         let pipes = self.0.clone();
         Box::pin(async move { Ok(pipes.address(shard).await?) })
     }

@@ -42,7 +42,7 @@ const PIPES: usize = 8;
 const BUFFER: usize = 16 << 10;
 
 /// A future of this thread.
-pub(crate) type Task<T> = Pin<Box<dyn Future<Output = T>>>;
+pub(crate) type LocalFuture<T> = Pin<Box<dyn Future<Output = T>>>;
 
 /// Why another process is not reached.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -74,14 +74,14 @@ pub(crate) struct Arrived {
 /// Carries bytes between processes.
 pub(crate) trait Pipes {
     /// Opens a pipe to the process that owns a shard.
-    fn open(&self, shard: u8, about: &About) -> Task<Result<DuplexStream, Unreached>>;
+    fn open(&self, shard: u8, about: &About) -> LocalFuture<Result<DuplexStream, Unreached>>;
 
     /// Asks whether the process that owns a shard is there.
-    fn is_there(&self, shard: u8) -> Task<Result<(), Unreached>>;
+    fn is_there(&self, shard: u8) -> LocalFuture<Result<(), Unreached>>;
 
     /// Returns how clients reach the process that owns a shard: for each listener that has an address a line with its number and the
     /// address. An owner is asked once.
-    fn addresses(&self, shard: u8) -> Task<Result<Option<String>, Unreached>>;
+    fn addresses(&self, shard: u8) -> LocalFuture<Result<Option<String>, Unreached>>;
 
     /// Lets other processes find this one. Called once.
     fn serve(&self) -> Receiver<Arrived>;

@@ -11,7 +11,7 @@ use mqtt_proto::num::to_u64;
 use siphasher::sip::SipHasher13;
 use tokio::task::spawn_blocking;
 
-use crate::binding::Bound;
+use crate::binding::BoundListeners;
 use crate::guard::{Login, WAITING};
 use crate::{Acl, Control, Error, Guard, ListenerSettings, Settings, Users};
 
@@ -39,7 +39,7 @@ impl Reloader {
         control: Control,
         started: Settings,
         (shards, logins): (u8, Arc<AtomicU64>),
-        bound: &Bound,
+        bound: &BoundListeners,
     ) -> Self {
         Self {
             control,

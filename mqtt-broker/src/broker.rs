@@ -32,7 +32,7 @@ use crate::work::{Meter, packet_steps, steps_of_bytes};
 
 /// What [`Broker::receive`] did.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Received {
+pub struct Handled {
     /// How many bytes of the input were handled; the host passes the others to the next call.
     pub consumed: usize,
     /// Why the call ended.
@@ -365,14 +365,14 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Handles received bytes: all complete packets, as far as the connection's share of the turn allows.
-    pub fn receive(&mut self, id: ConnectionId, input: &[u8], now: Instant) -> Received {
+    pub fn receive(&mut self, id: ConnectionId, input: &[u8], now: Instant) -> Handled {
         if self.links.is_some() && self.link_of(id).is_some() {
             return self.receive_uncounted(id, input, now);
         }
         self.receive_any(id, input, now)
     }
 
-    pub(crate) fn receive_any(&mut self, id: ConnectionId, input: &[u8], now: Instant) -> Received {
+    pub(crate) fn receive_any(&mut self, id: ConnectionId, input: &[u8], now: Instant) -> Handled {
         self.begin();
         let mut consumed = 0_usize;
         let waiting = self.outgoing(id).len();
@@ -418,7 +418,7 @@ impl<H: Hooks> Broker<H> {
         if self.outgoing(id).len() > waiting {
             self.mark_ready(id.index);
         }
-        Received { consumed, next }
+        Handled { consumed, next }
     }
 
     /// Returns whether the CONNECT of a connection was accepted and the connection has not ended. Before, the host should read

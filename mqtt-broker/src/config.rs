@@ -5,7 +5,7 @@ use mqtt_session::proto::{QoS, ReasonCode, Version};
 
 use crate::broker::Broker;
 use crate::hooks::Hooks;
-use crate::retained::Room;
+use crate::retained::RetainedRoom;
 use crate::session::{Session, filter_size};
 use crate::timers::Due;
 
@@ -265,8 +265,8 @@ impl Config {
         topic.iter().filter(|byte| **byte == b'/').count() < self.topic_levels
     }
 
-    pub(crate) const fn retained_room(&self) -> Room {
-        Room {
+    pub(crate) const fn retained_room(&self) -> RetainedRoom {
+        RetainedRoom {
             messages: self.retained_messages,
             bytes: self.retained_bytes,
         }

@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use crate::broker::Broker;
 use crate::connection::ConnectionId;
 use crate::hooks::Hooks;
-use crate::journal::{Origin, Record, steps_of};
+use crate::journal::{Origin, RecordName, steps_of};
 use crate::message::Message;
 use crate::pressure::Withheld;
 use crate::router::{Keyed, Matches, Share, Subscriber};
@@ -500,12 +500,12 @@ impl<H: Hooks> Broker<H> {
                     self.deliver(&target, &mut source, target.identifier(), now);
                 }
             } else {
-                self.deliver_recorded(Record::NONE);
+                self.deliver_recorded(RecordName::NONE);
                 return true;
             }
             at = at.saturating_add(1);
         }
-        self.deliver_recorded(Record::NONE);
+        self.deliver_recorded(RecordName::NONE);
         self.fanouts.stage = Progress::Delivering(at);
         false
     }

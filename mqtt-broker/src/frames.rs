@@ -8,7 +8,7 @@ use crate::hooks::Hooks;
 
 /// Where the stream is within its packet.
 #[derive(Clone, Copy, Debug)]
-enum Place {
+enum PacketPlace {
     /// So many bytes are left of the packet.
     Body(u32),
     /// Its length is read: the bits so far, and how many.
@@ -17,11 +17,11 @@ enum Place {
 
 /// A counter of packets.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Frames(Place);
+pub(crate) struct Frames(PacketPlace);
 
 impl Default for Frames {
     fn default() -> Self {
-        Self(Place::Body(0))
+        Self(PacketPlace::Body(0))
     }
 }
 
@@ -41,38 +41,38 @@ impl<H: Hooks> Broker<H> {
 impl Frames {
     /// Returns whether the stream ends with a whole packet.
     const fn is_between(self) -> bool {
-        matches!(self.0, Place::Body(0))
+        matches!(self.0, PacketPlace::Body(0))
     }
 
     /// Takes the next bytes of the stream. Returns how many packets begin in them.
     pub(crate) fn count(&mut self, mut bytes: &[u8]) -> u64 {
         let mut begun = 0_u64;
         loop {
-            if let Place::Body(left) = self.0 {
+            if let PacketPlace::Body(left) = self.0 {
                 if left == 0 {
                     (begun, bytes) = count_short(begun, bytes);
                 }
                 let Some(rest) = bytes.get(to_usize(left)..) else {
                     let took = to_u32(bytes.len());
-                    self.0 = Place::Body(left.saturating_sub(took));
+                    self.0 = PacketPlace::Body(left.saturating_sub(took));
                     return begun;
                 };
-                self.0 = Place::Body(0);
+                self.0 = PacketPlace::Body(0);
                 let Some((_, behind)) = rest.split_first() else {
                     return begun;
                 };
                 begun = begun.saturating_add(1);
-                (self.0, bytes) = (Place::Length(0, 0), behind);
+                (self.0, bytes) = (PacketPlace::Length(0, 0), behind);
             }
-            while let Place::Length(bits, shift) = self.0 {
+            while let PacketPlace::Length(bits, shift) = self.0 {
                 let Some((byte, behind)) = bytes.split_first() else {
                     return begun;
                 };
                 let bits = bits | u32::from(byte & 0x7F).checked_shl(shift).unwrap_or(0);
                 self.0 = if byte & 0x80 == 0 {
-                    Place::Body(bits)
+                    PacketPlace::Body(bits)
                 } else {
-                    Place::Length(bits, shift.saturating_add(7))
+                    PacketPlace::Length(bits, shift.saturating_add(7))
                 };
                 bytes = behind;
             }

@@ -50,7 +50,7 @@ mod holders;
 mod hooks;
 mod statistics;
 
-pub use broker::{Broker, Next, Received, TooManyConnections};
+pub use broker::{Broker, Handled, Next, TooManyConnections};
 pub use clients::ConnectedClient;
 pub use config::Config;
 pub use connection::ConnectionId;

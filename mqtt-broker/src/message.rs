@@ -12,7 +12,7 @@ use mqtt_session::proto::{
 use mqtt_session::{Instant, Outgoing};
 use smallvec::SmallVec;
 
-use crate::journal::Record;
+use crate::journal::RecordName;
 use crate::work::{Work, step};
 
 /// The bytes of a message in addition to its packet; counted in the limits for bytes.
@@ -31,7 +31,7 @@ pub(crate) struct Message {
     /// The number of its publisher's client identifier, if it is needed later.
     from: Option<u64>,
     /// Its name in records.
-    record: Record,
+    record: RecordName,
 }
 
 impl Message {
@@ -47,7 +47,7 @@ impl Message {
             qos: message.qos,
             expires: expiry(&message.properties, now),
             from: None,
-            record: Record::NONE,
+            record: RecordName::NONE,
         })
     }
 
@@ -71,7 +71,7 @@ impl Message {
             qos,
             expires,
             from: None,
-            record: Record::NONE,
+            record: RecordName::NONE,
         })
     }
 
@@ -85,11 +85,11 @@ impl Message {
         self.packet.first().is_some_and(|first| first & 1 != 0)
     }
 
-    pub(crate) const fn record(&self) -> Record {
+    pub(crate) const fn record(&self) -> RecordName {
         self.record
     }
 
-    pub(crate) const fn set_record(&mut self, record: Record) {
+    pub(crate) const fn set_record(&mut self, record: RecordName) {
         self.record = record;
     }
 

@@ -157,14 +157,14 @@ pub(crate) struct Pushed {
 }
 
 /// A message, and how many were queued before it.
-type Numbered = (u64, Queued);
+type NumberedMessage = (u64, Queued);
 
 /// Two queues, so that the oldest QoS 0 message is found without a search. The numbers keep the order of both.
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
     /// Messages that were published at QoS 0.
-    qos0: VecDeque<Numbered>,
-    others: VecDeque<Numbered>,
+    qos0: VecDeque<NumberedMessage>,
+    others: VecDeque<NumberedMessage>,
 }
 
 impl Lanes {
@@ -173,8 +173,8 @@ impl Lanes {
     }
 
     /// Returns the queue with the first message, and the number of that message.
-    fn first(&self) -> Option<(u64, &VecDeque<Numbered>)> {
-        let number = |lane: &VecDeque<Numbered>| lane.front().map(|(number, _)| *number);
+    fn first(&self) -> Option<(u64, &VecDeque<NumberedMessage>)> {
+        let number = |lane: &VecDeque<NumberedMessage>| lane.front().map(|(number, _)| *number);
         let qos0 = number(&self.qos0).map(|number| (number, &self.qos0));
         let others = number(&self.others).map(|number| (number, &self.others));
         match (qos0, others) {
@@ -191,7 +191,7 @@ impl Lanes {
         self.qos0.front().map_or(u64::MAX, |(number, _)| *number)
     }
 
-    fn lane(&mut self, is_firm: bool) -> &mut VecDeque<Numbered> {
+    fn lane(&mut self, is_firm: bool) -> &mut VecDeque<NumberedMessage> {
         if is_firm {
             &mut self.others
         } else {

@@ -41,12 +41,12 @@ struct Kept {
 
 /// What all retained messages together may take.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Room {
+pub(crate) struct RetainedRoom {
     pub(crate) messages: usize,
     pub(crate) bytes: usize,
 }
 
-impl Room {
+impl RetainedRoom {
     /// No limits: the messages were accepted earlier.
     pub(crate) const ANY: Self = Self {
         messages: usize::MAX,
@@ -75,7 +75,7 @@ pub(crate) enum Found {
 }
 
 /// The place of the next message that may match a filter, relative to a key.
-enum Next {
+enum NextMatch {
     Here,
     From(Vec<u8>),
     Nowhere,
@@ -97,7 +97,7 @@ impl Retained {
         topic: &str,
         message: Option<Message>,
         publisher: Option<Arc<Publisher>>,
-        room: Room,
+        room: RetainedRoom,
     ) -> bool {
         let key = key(topic);
         let Some(message) = message else {
@@ -148,16 +148,16 @@ impl Retained {
             }
             *steps = steps.saturating_sub(1_usize.saturating_add(key.len() / BYTES_A_STEP));
             match next(key, &walk.filter) {
-                Next::Here => {
+                NextMatch::Here => {
                     walk.from = behind(key, SLASH);
                     if !kept.message.has_expired(now) {
                         return Found::Message(kept.message.clone(), kept.publisher.clone());
                     }
                 }
-                Next::From(from) => {
+                NextMatch::From(from) => {
                     walk.from = from;
                 }
-                Next::Nowhere => return Found::End,
+                NextMatch::Nowhere => return Found::End,
             }
         }
     }
@@ -345,7 +345,7 @@ fn follow(end: Option<usize>, level: &[u8]) -> usize {
 
 /// Compares a key with a filter level by level. Where they differ, the next match either has the same levels for the `+`
 /// wildcards, or another level for the last `+`.
-fn next(key: &[u8], filter: &[u8]) -> Next {
+fn next(key: &[u8], filter: &[u8]) -> NextMatch {
     let is_hidden = key.first() == Some(&b'$');
     let mut own = levels(key);
     let mut asked = levels(filter);
@@ -355,12 +355,12 @@ fn next(key: &[u8], filter: &[u8]) -> Next {
         let asks = asked.clone();
         match (own.next(), asked.next()) {
             // `a/#` matches `a` as well.
-            (None, Some(b"#")) | (None, None) => return Next::Here,
+            (None, Some(b"#")) | (None, None) => return NextMatch::Here,
             // 3.1.1 [MQTT-4.7.2-1], 5 [MQTT-4.7.2-1]: a wildcard in front does not match names that begin with `$`.
             (Some(_), Some(b"+" | b"#")) if is_hidden && end.is_none() => {
-                return Next::From(vec![b'$'.wrapping_add(1)]);
+                return NextMatch::From(vec![b'$'.wrapping_add(1)]);
             }
-            (Some(_), Some(b"#")) => return Next::Here,
+            (Some(_), Some(b"#")) => return NextMatch::Here,
             (Some(level), Some(b"+")) => {
                 end = Some(follow(end, level));
                 plus = end;
@@ -376,13 +376,13 @@ fn next(key: &[u8], filter: &[u8]) -> Next {
                     // A wildcard needs one more level.
                     from.push(SLASH);
                 }
-                return Next::From(from);
+                return NextMatch::From(from);
             }
             _ => {
                 // There are no more matches under the last `+`: continue after all topics with its present level.
                 return match plus.and_then(|plus| key.get(..plus)) {
-                    Some(known) => Next::From(behind(known, SLASH.wrapping_add(1))),
-                    None => Next::Nowhere,
+                    Some(known) => NextMatch::From(behind(known, SLASH.wrapping_add(1))),
+                    None => NextMatch::Nowhere,
                 };
             }
         }
@@ -418,8 +418,8 @@ mod tests {
         retained.set(topic, message, None, room(usize::MAX, usize::MAX))
     }
 
-    const fn room(messages: usize, bytes: usize) -> Room {
-        Room { messages, bytes }
+    const fn room(messages: usize, bytes: usize) -> RetainedRoom {
+        RetainedRoom { messages, bytes }
     }
 
     /// Returns the topics that a search finds, in its order and with at most `most` steps at a time, and the number of its steps.

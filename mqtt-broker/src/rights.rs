@@ -27,11 +27,11 @@ pub(crate) struct Rights {
     /// Whether the hooks are asked about messages.
     asks: bool,
     /// The answers by a hash of the topic.
-    answers: Option<Box<[Option<Answer>; ANSWERS]>>,
+    answers: Option<Box<[Option<TopicRight>; ANSWERS]>>,
 }
 
 /// A topic, and whether the session may receive its messages.
-type Answer = (Box<str>, bool);
+type TopicRight = (Box<str>, bool);
 
 impl Rights {
     /// Notes that the client has connected; `is_empty` if its session has neither subscriptions nor messages.

@@ -54,7 +54,7 @@ impl InMemory {
 }
 
 impl Pipes for InMemory {
-    fn open(&self, shard: u8, about: &About) -> Task<Result<DuplexStream, Unreached>> {
+    fn open(&self, shard: u8, about: &About) -> LocalFuture<Result<DuplexStream, Unreached>> {
         let about = about.bytes();
         let sender = self.to(shard);
         let (shard, epoch) = (self.own, self.epoch);
@@ -71,12 +71,12 @@ impl Pipes for InMemory {
         })
     }
 
-    fn is_there(&self, shard: u8) -> Task<Result<(), Unreached>> {
+    fn is_there(&self, shard: u8) -> LocalFuture<Result<(), Unreached>> {
         let told = self.to(shard).map(|_| ());
         Box::pin(async move { told })
     }
 
-    fn addresses(&self, shard: u8) -> Task<Result<Option<String>, Unreached>> {
+    fn addresses(&self, shard: u8) -> LocalFuture<Result<Option<String>, Unreached>> {
         let lines = format!("12 other:1\n1 broker-{shard}:1883\n2 broker-{shard}:8883\n");
         let told = self.to(shard).map(|_| Some(lines));
         Box::pin(async move { told })

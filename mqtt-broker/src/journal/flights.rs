@@ -10,7 +10,7 @@ use mqtt_session::records::broker::{
 use mqtt_session::{Instant, Token};
 
 use super::messages::{KEPT, Origin, RecordState, Unneeded};
-use super::name::Record;
+use super::name::RecordName;
 use super::window::Flight;
 use crate::broker::Broker;
 use crate::fanout::Target;
@@ -94,9 +94,9 @@ impl<H: Hooks> Broker<H> {
         targets: &[Target],
         identifiers: impl Fn(&Target) -> Vec<u32>,
         origin: Option<Origin>,
-    ) -> (Record, Vec<u64>) {
+    ) -> (RecordName, Vec<u64>) {
         let Some(journal) = &mut self.journal else {
-            return (Record::NONE, Vec::new());
+            return (RecordName::NONE, Vec::new());
         };
         let number = journal.messages.last.saturating_add(1);
         journal.begin(RecordState::Collecting, number);
@@ -114,16 +114,16 @@ impl<H: Hooks> Broker<H> {
             self.add_target(*number, (qos, retain), identifiers, target.share, None);
         }
         let Some(journal) = &mut self.journal else {
-            return (Record::NONE, numbers);
+            return (RecordName::NONE, numbers);
         };
         if journal.has_targets() {
             journal.number_message();
             self.write_message(message);
-            return (Record::new(number, 0), numbers);
+            return (RecordName::new(number, 0), numbers);
         }
         journal.end_without_record();
         self.record_received();
-        (Record::NONE, numbers)
+        (RecordName::NONE, numbers)
     }
 
     fn names_of(&self, message: &Message, targets: &[Target], number: u64) -> Vec<u64> {
@@ -139,7 +139,7 @@ impl<H: Hooks> Broker<H> {
             }
             let session = self.target(target.subscriber.session, target.share);
             let nth = if target.share.is_some() { copy } else { 0 };
-            session.map_or(0, |session| Record::new(number, nth).target(session))
+            session.map_or(0, |session| RecordName::new(number, nth).target(session))
         };
         targets.iter().map(name).collect()
     }
@@ -150,7 +150,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Sets the recorded message that is being delivered, or none.
-    pub(crate) fn deliver_recorded(&mut self, record: Record) {
+    pub(crate) fn deliver_recorded(&mut self, record: RecordName) {
         if let Some(journal) = &mut self.journal {
             let stage = if record.is_some() {
                 RecordState::Listed
@@ -164,7 +164,7 @@ impl<H: Hooks> Broker<H> {
     /// Sets the target of the next delivery by its name in the record.
     pub(crate) fn deliver_to(&mut self, target: u64) {
         if let Some(journal) = &mut self.journal {
-            (_, journal.messages.copy) = Record::of_target(target);
+            (_, journal.messages.copy) = RecordName::of_target(target);
         }
     }
 
@@ -197,9 +197,9 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Returns the name of the message that is being delivered, with its copy; no name without a journal.
-    pub(crate) fn current_record(&self) -> Record {
+    pub(crate) fn current_record(&self) -> RecordName {
         let journal = self.journal.as_ref();
-        journal.map_or(Record::NONE, |journal| journal.current())
+        journal.map_or(RecordName::NONE, |journal| journal.current())
     }
 
     fn add_target(
@@ -259,7 +259,7 @@ impl<H: Hooks> Broker<H> {
         self.begin_flight(key, token, record, stage == RecordState::Listed);
     }
 
-    fn begin_flight(&mut self, key: u32, token: Token, record: Record, has_flow: bool) {
+    fn begin_flight(&mut self, key: u32, token: Token, record: RecordName, has_flow: bool) {
         let Some(session) = self.sessions.get_mut(to_usize(key)) else {
             return;
         };
@@ -284,12 +284,12 @@ impl<H: Hooks> Broker<H> {
             return;
         };
         if !is_target {
-            message.set_record(Record::NONE);
+            message.set_record(RecordName::NONE);
         } else if journal.messages.stage == RecordState::Idle
             && !journal.is_kept(message.record().message())
         {
             let number = journal.number_message();
-            message.set_record(Record::new(number, 0));
+            message.set_record(RecordName::new(number, 0));
         }
     }
 
@@ -364,7 +364,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Records that a message of an ended session has no other receiver, or that another session has it.
-    pub(crate) fn record_handed_over(&mut self, record: Record, origin: u64) {
+    pub(crate) fn record_handed_over(&mut self, record: RecordName, origin: u64) {
         if record.is_some() {
             self.done(record.message(), record.target(origin), true);
         }

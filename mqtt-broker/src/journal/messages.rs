@@ -6,7 +6,7 @@ use mqtt_session::proto::{PacketId, QoS};
 use mqtt_session::records::broker::{Entry, Flow, Message as Recorded, Target, Targets};
 
 use super::numbered::Numbered;
-use super::{Journal, Record, append};
+use super::{Journal, RecordName, append};
 
 /// A recorded message.
 #[derive(Debug)]
@@ -73,11 +73,11 @@ impl Journal {
     }
 
     /// Returns the name of the message that is being delivered, with its copy.
-    pub(super) const fn current(&self) -> Record {
+    pub(super) const fn current(&self) -> RecordName {
         match self.messages.stage {
-            RecordState::Idle => Record::NONE,
+            RecordState::Idle => RecordName::NONE,
             RecordState::Collecting | RecordState::Listed => {
-                Record::new(self.messages.number, self.messages.copy)
+                RecordName::new(self.messages.number, self.messages.copy)
             }
         }
     }

@@ -3,9 +3,9 @@
 /// The name of a recorded message and one of its copies: copy 0 goes to the subscriptions of a session, each of the others to one
 /// shared subscription, in their order.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Record(u64);
+pub(crate) struct RecordName(u64);
 
-impl Record {
+impl RecordName {
     /// The name of a message without a record.
     pub(crate) const NONE: Self = Self(0);
 

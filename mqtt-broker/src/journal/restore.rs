@@ -14,8 +14,8 @@ use mqtt_session::{Heap, Instant, Server};
 
 use super::Recorded;
 use super::messages::Origin;
-use super::name::Record as RecordName;
-use super::saved::{Flight, RestoreError, Saved, SavedSession, SavedTarget, State};
+use super::name::RecordName;
+use super::saved::{RestoreError, Saved, SavedFlight, SavedSession, SavedTarget, State};
 use super::window::{self, Window};
 use crate::broker::Broker;
 use crate::fanout::Routed;
@@ -300,7 +300,7 @@ impl<H: Hooks> Broker<H> {
                 }
             };
             if let Some(session) = all.sessions.get_mut(&session) {
-                session.flights.push(Flight {
+                session.flights.push(SavedFlight {
                     number,
                     released,
                     item,
@@ -514,7 +514,7 @@ impl<H: Hooks> Broker<H> {
         &mut self,
         key: u32,
         server: &mut Server<'static>,
-        flight: Flight,
+        flight: SavedFlight,
         version: Version,
     ) -> Result<(), RestoreError> {
         let item = flight.item;
@@ -574,7 +574,7 @@ impl<H: Hooks> Broker<H> {
 
 /// Returns the bytes of messages in flight to one client without the largest one: a client that has nothing in flight gets one message
 /// of any size, even beyond the limit of all connections.
-fn beyond_the_largest(flights: &[Flight]) -> usize {
+fn beyond_the_largest(flights: &[SavedFlight]) -> usize {
     let (mut all, mut largest) = (0_usize, 0);
     for flight in flights.iter().filter(|flight| !flight.released) {
         let len = flight.item.message.len();

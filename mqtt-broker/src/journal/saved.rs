@@ -14,13 +14,13 @@ use mqtt_session::records::broker::{
 };
 use mqtt_session::records::{Fault, Format, Machine, Record};
 
-use super::name::{NUMBERS, Record as RecordName};
+use super::name::{NUMBERS, RecordName};
 use crate::broker::Broker;
 use crate::hooks::Hooks;
 use crate::message::Message;
 use crate::publisher::Publisher;
 use crate::queue::{Identifiers, Queued};
-use crate::retained::Room;
+use crate::retained::RetainedRoom;
 use crate::session::Will;
 
 /// Why the records cannot be used. Do not continue with the broker that returned this.
@@ -62,7 +62,7 @@ pub(super) struct SavedSession {
     pub(super) subscriptions: BTreeMap<Arc<str>, Subscription>,
     pub(super) wishes: BTreeSet<Arc<str>>,
     pub(super) received: BTreeMap<PacketId, u64>,
-    pub(super) flights: Vec<Flight>,
+    pub(super) flights: Vec<SavedFlight>,
 }
 
 #[derive(Debug)]
@@ -85,7 +85,7 @@ pub(super) enum State {
 
 /// A message that was in flight.
 #[derive(Debug)]
-pub(super) struct Flight {
+pub(super) struct SavedFlight {
     pub(super) number: u32,
     pub(super) released: bool,
     pub(super) item: Queued,
@@ -290,7 +290,8 @@ impl<H: Hooks> Broker<H> {
                 Some(message.published_by(hash))
             }
         };
-        self.retained.set(topic, message, publisher, Room::ANY);
+        self.retained
+            .set(topic, message, publisher, RetainedRoom::ANY);
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use mqtt_session::Token;
 
-use super::name::Record;
+use super::name::RecordName;
 
 /// The messages in the order of their tokens, which is the order in which they were sent. Clients acknowledge messages in about this
 /// order, so most calls use only the ends of the list.
@@ -20,7 +20,7 @@ pub(super) struct Window {
 pub(super) struct Flight {
     pub(super) token: Token,
     /// No name if the flight has ended.
-    pub(super) record: Record,
+    pub(super) record: RecordName,
     /// Whether the delivery may have a record.
     pub(super) has_flow: bool,
     /// Whether the message ends with this flight: no other session needs it, and no packet identifier of its publisher.
@@ -88,7 +88,7 @@ impl Window {
     fn end_any(&mut self, token: Token) -> Option<Flight> {
         let flight = self.get_mut(token)?;
         let ended = *flight;
-        flight.record = Record::NONE;
+        flight.record = RecordName::NONE;
         self.ended = self.ended.saturating_add(1);
         while self.flights.front().is_some_and(|f| !f.record.is_some()) {
             self.flights.pop_front();
@@ -165,7 +165,7 @@ mod tests {
             let (mut window, mut model) = (Window::default(), BTreeMap::new());
             let mut random = 1_u32;
             for (token, n) in tokens.iter().zip(1_u64..) {
-                let record = Record::new(n, 0);
+                let record = RecordName::new(n, 0);
                 let flight = Flight {
                     token: *token,
                     record,
@@ -180,17 +180,20 @@ mod tests {
                 if n > 40 && nth > 0 {
                     let (n, token) = model.iter().nth(nth).map(|(n, t)| (*n, *t)).unwrap();
                     model.remove(&n);
-                    assert_eq!(window.end(token).map(|f| f.record), Some(Record::new(n, 0)));
+                    assert_eq!(
+                        window.end(token).map(|f| f.record),
+                        Some(RecordName::new(n, 0))
+                    );
                     assert!(window.end(token).is_none() && window.get_mut(token).is_none());
                 }
                 for (n, token) in &model {
                     let found = window.get_mut(*token).map(|flight| flight.record);
-                    assert_eq!(found, Some(Record::new(*n, 0)));
+                    assert_eq!(found, Some(RecordName::new(*n, 0)));
                 }
                 assert!(window.flights.len() <= 2 * model.len() + 1);
             }
             let left = window.into_flights().map(|flight| flight.record);
-            assert!(left.eq(model.keys().map(|n| Record::new(*n, 0))));
+            assert!(left.eq(model.keys().map(|n| RecordName::new(*n, 0))));
         }
     }
 
@@ -199,7 +202,7 @@ mod tests {
         let tokens = tokens(7, 6);
         let mut window = Window::default();
         for nth in [2, 5, 0, 3, 1, 4] {
-            let record = Record::new(nth + 1, 0);
+            let record = RecordName::new(nth + 1, 0);
             let token = tokens[usize::try_from(nth).unwrap()];
             window.add(Flight {
                 token,
@@ -210,7 +213,10 @@ mod tests {
         }
         for (token, n) in tokens.iter().zip(1..) {
             let ended = window.end(*token).unwrap();
-            assert_eq!((ended.record, ended.has_flow), (Record::new(n, 0), n == 4));
+            assert_eq!(
+                (ended.record, ended.has_flow),
+                (RecordName::new(n, 0), n == 4)
+            );
         }
     }
 }

@@ -19,7 +19,7 @@ const MOST: usize = 4;
 #[derive(Debug)]
 pub(super) struct Recent {
     /// Empty until the first search.
-    places: Vec<Place>,
+    places: Vec<RecentTopic>,
     /// Clients can choose topics that share a place, which costs them and their topics the search that they would need anyway.
     hasher: FixedState,
     /// The number of the last change of a subscription. What was found before it is no longer true.
@@ -27,7 +27,7 @@ pub(super) struct Recent {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Place {
+struct RecentTopic {
     topic: CompactString,
     subscribers: SmallVec<[Subscriber; MOST]>,
     /// The number of the last change before the search; 0 for none.
@@ -61,7 +61,8 @@ impl Recent {
             return;
         }
         if self.places.is_empty() {
-            self.places.resize(usize::from(PLACES), Place::default());
+            self.places
+                .resize(usize::from(PLACES), RecentTopic::default());
         }
         let (at, change) = (self.place(topic), self.change);
         if let Some(place) = self.places.get_mut(at) {

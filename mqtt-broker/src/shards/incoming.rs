@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::Visited;
 use super::control::TOPIC;
 use super::retained::Kind;
-use crate::Received;
+use crate::Handled;
 use crate::broker::Broker;
 use crate::connection::ConnectionId;
 use crate::fanout::Routed;
@@ -34,7 +34,7 @@ impl<H: Hooks> Broker<H> {
         id: ConnectionId,
         input: &[u8],
         now: Instant,
-    ) -> Received {
+    ) -> Handled {
         let before = self.statistics;
         let received = self.receive_any(id, input, now);
         self.statistics.packets_received = before.packets_received;

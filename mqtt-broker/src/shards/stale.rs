@@ -38,7 +38,7 @@ pub(super) struct Stale {
 }
 
 /// A topic to be looked at.
-enum Next {
+enum StaleTopic {
     Noted(Arc<str>),
     OfAll(Arc<str>),
 }
@@ -131,11 +131,11 @@ impl<H: Hooks> Broker<H> {
             }
             match self.next_stale(shard) {
                 None => return,
-                Some(Next::Noted(topic)) => self.send_as_retained(key, &topic, now),
-                Some(Next::OfAll(topic)) if self.is_keeper(&topic) => {
+                Some(StaleTopic::Noted(topic)) => self.send_as_retained(key, &topic, now),
+                Some(StaleTopic::OfAll(topic)) if self.is_keeper(&topic) => {
                     self.send_as_retained(key, &topic, now);
                 }
-                Some(Next::OfAll(_)) => {}
+                Some(StaleTopic::OfAll(_)) => {}
             }
             self.meter.spend(STEPS);
         }
@@ -149,15 +149,15 @@ impl<H: Hooks> Broker<H> {
         (has_room && self.links.as_ref()?.is_stale(shard)).then_some(shard)
     }
 
-    fn next_stale(&mut self, shard: u8) -> Option<Next> {
+    fn next_stale(&mut self, shard: u8) -> Option<StaleTopic> {
         let stale = &mut self.links.as_mut()?.peer(shard)?.stale;
         if let Some(topic) = stale.pop() {
-            return Some(Next::Noted(topic));
+            return Some(StaleTopic::Noted(topic));
         }
         let after = stale.all_after.take()?;
         let topic: Arc<str> = self.retained.topic_after(&after)?.into();
         stale.all_after = Some(Arc::clone(&topic));
-        Some(Next::OfAll(topic))
+        Some(StaleTopic::OfAll(topic))
     }
 
     /// Sends what this shard retains of a topic to another one.

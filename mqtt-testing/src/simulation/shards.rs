@@ -1,7 +1,7 @@
 //! Holds the broker: one shard, or several with links that delay bytes and are cut. A client is always in the same shard.
 
 use bytes::{Buf, BytesMut};
-use mqtt_broker::{Broker, Config, ConnectionId, Next, Received, shard_of};
+use mqtt_broker::{Broker, Config, ConnectionId, Handled, Next, shard_of};
 use mqtt_session::Instant;
 
 use super::disk::Disk;
@@ -87,7 +87,7 @@ impl Shards {
         self.broker(place).closed(place.id, now);
     }
 
-    pub(super) fn receive(&mut self, place: Place, input: &[u8], now: Instant) -> Received {
+    pub(super) fn receive(&mut self, place: Place, input: &[u8], now: Instant) -> Handled {
         self.broker(place).receive(place.id, input, now)
     }
 

@@ -513,7 +513,7 @@ fn what_was_withheld_from_a_connection_that_is_gone_is_answered_when_it_comes_ag
         all.publish(&mut writer, "a", "x", QoS::ExactlyOnce);
         all.read(&mut writer, usize::MAX);
     }
-    assert_eq!(writer.unsent, [], "it came");
+    assert_eq!(writer.unsent, b"", "it came");
     let last = writer.next - 1;
     all.broker.closed(writer.id, all.now);
     let mut again = all.join("writer", Version::V311, None);

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Instant;
 
 use mqtt_store::{Failure, Store};
 
@@ -57,13 +58,21 @@ impl OpenEngine {
 
 /// Whether this process owns its journal. Without an engine it always does.
 #[derive(Default)]
-pub(crate) struct Ownership(Option<Pin<Box<dyn Future<Output = Failure>>>>);
+pub(crate) struct Ownership(Option<Watch>);
+
+/// Calls a function with the time until which this process owns the journal, at first and after each renewal, and returns when another
+/// process owns it.
+type Watch = Box<dyn FnOnce(TellUntil) -> Pin<Box<dyn Future<Output = Failure>>>>;
+
+/// Takes the time until which this process owns the journal for certain.
+pub(crate) type TellUntil = Box<dyn Fn(Instant)>;
 
 impl Ownership {
-    /// Returns when another process owns the journal.
-    pub(crate) async fn lost(self) -> Failure {
+    /// Calls `tell` with the time until which this process owns the journal for certain, at first and after each renewal, and returns
+    /// when another process owns it.
+    pub(crate) async fn lost(self, tell: TellUntil) -> Failure {
         match self.0 {
-            Some(lost) => lost.await,
+            Some(watch) => watch(tell).await,
             None => std::future::pending().await,
         }
     }
@@ -100,7 +109,7 @@ impl Settings {
                 "this process owns the journal"
             ),
         }
-        let ownership = Ownership(Some(Box::pin(nats.lost().wait())));
+        let ownership = Ownership(Some(watch(&nats)));
         let mut config = mqtt_store::Config::new(name);
         config.limit = self.store_limit;
         config.reserve = 0;
@@ -179,6 +188,26 @@ impl Settings {
         }
         Some(config)
     }
+}
+
+#[cfg(feature = "nats")]
+fn watch(nats: &mqtt_engine_nats::Nats) -> Watch {
+    let (lost, mut certainty) = (nats.lost(), nats.certainty());
+    Box::new(move |tell| {
+        let tells = async move {
+            loop {
+                tell(certainty.until());
+                certainty.renewed().await;
+            }
+        };
+        Box::pin(async move {
+            tokio::select! {
+                biased;
+                failure = tells => failure,
+                failure = lost.wait() => failure,
+            }
+        })
+    })
 }
 
 /// Logs an event of the engine.

@@ -229,6 +229,13 @@ impl<H: Hooks + 'static> Host<H> {
         closed.map_err(StoreFailed)
     }
 
+    /// Returns what tells the broker how long it owns its journal for certain.
+    #[cfg(feature = "files")]
+    pub(crate) fn tell_certainty(&self) -> crate::engine::TellUntil {
+        let shared = Rc::clone(&self.shared);
+        Box::new(move |until| shared.borrow_mut().owns_journal_until(until))
+    }
+
     /// Runs the store until `stop` is ready or the store fails.
     #[cfg(feature = "store")]
     async fn run_store(&self, stop: impl Future<Output = ()>, panics: &Rc<Panics>) {

@@ -164,10 +164,11 @@ impl Listening {
         } = self;
         drop((control, reloader));
         let mut lost = None;
+        let lost_ownership = ownership.lost(host.tell_certainty());
         let stop = async {
             tokio::select! {
                 () = stop => {}
-                failure = ownership.lost() => {
+                failure = lost_ownership => {
                     error!(why = %failure, "this process is not the owner any more; all connections end");
                     lost = Some(Error::StoreFailed(StoreFailed(failure)));
                 }

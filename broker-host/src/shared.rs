@@ -88,6 +88,13 @@ impl<H: Hooks> Shared<H> {
         Instant::from_millis(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
+    #[cfg(feature = "files")]
+    pub(crate) fn owns_journal_until(&mut self, until: std::time::Instant) {
+        let since = until.saturating_duration_since(self.start.into_std());
+        let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        self.broker.owns_journal_until(Instant::from_millis(millis));
+    }
+
     /// Notes that connections are being served one after the other: their records are passed to the store together, since each time
     /// wakes its thread.
     pub(crate) const fn begin_turn(&mut self) {

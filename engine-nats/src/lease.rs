@@ -155,13 +155,13 @@ impl Lease {
     }
 
     /// Renews the key until another process has it, or there was no answer for `patience`. Sends then why, and whether another
-    /// process has it. Adds the epoch to the key as soon as it is known, and sends then that others know it.
+    /// process has it. Adds the epoch to the key as soon as it is known. Sends each renewal to `renewals`.
     pub(crate) async fn keep(
         mut self,
         patience: Duration,
         lost: watch::Sender<Option<Loss>>,
         mut epoch: watch::Receiver<Option<u64>>,
-        is_known: watch::Sender<bool>,
+        renewals: watch::Sender<Renewal>,
     ) {
         let pause = self.length / 3;
         let mut renewed = Instant::now();
@@ -175,7 +175,10 @@ impl Lease {
             let why = match timeout(TIMEOUT, self.renew()).await {
                 Ok(Ok(Held::ByThis)) => {
                     renewed = begin;
-                    is_known.send_replace(self.holder.epoch.is_some());
+                    renewals.send_replace(Renewal {
+                        until: begin + self.length,
+                        has_epoch: self.holder.epoch.is_some(),
+                    });
                     continue;
                 }
                 Ok(Ok(Held::By(node))) => {
@@ -204,6 +207,15 @@ impl Lease {
             let _ = deleted.await;
         }
     }
+}
+
+/// The last time that a process has written its key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Renewal {
+    /// The servers keep the key at least until then. Until then no other process owns the journal.
+    pub(crate) until: Instant,
+    /// Whether other processes know the epoch from the key.
+    pub(crate) has_epoch: bool,
 }
 
 /// Why a process is not the owner any more.

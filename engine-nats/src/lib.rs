@@ -21,7 +21,7 @@ mod waiting;
 
 pub use config::{Config, Notice, OpenError};
 pub use mqtt_store as store;
-pub use nats::{Lost, Nats};
+pub use nats::{Certainty, Lost, Nats};
 pub use owner::{Limits, Name, Owner};
 pub use pipes::{ABOUT, Incoming, Opened, PipeError, PipeUse, Pipes};
 pub use stream::{Answer, Each, Ends, Stream};

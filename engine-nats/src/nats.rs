@@ -1,7 +1,7 @@
 //! The engine: waits until this process is the owner, and stores on the servers of NATS.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mqtt_store::journal::Record;
 use mqtt_store::{Changes, Engine, Failure};
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use crate::background::Background;
 use crate::config::{Config, Notice, OpenError};
 use crate::connection::{Connection, TIMEOUT, text};
-use crate::lease::{Lease, Loss};
+use crate::lease::{Lease, Loss, Renewal};
 use crate::owner::Owner;
 use crate::pipes::Pipes;
 use crate::random::random;
@@ -28,6 +28,7 @@ pub struct Nats {
     lease: Lease,
     renewal: AbortHandle,
     lost: watch::Receiver<Option<Loss>>,
+    renewals: watch::Receiver<Renewal>,
     place: Place,
     pipes: Option<OwnPipes>,
 }
@@ -60,6 +61,26 @@ impl Lost {
             Ok(loss) => failure(&loss),
             // The journal was closed.
             Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// Tells how long a process is the owner for certain. Later, another process may have taken over that does not know what this one
+/// promises without a commit.
+#[derive(Clone, Debug)]
+pub struct Certainty(watch::Receiver<Renewal>);
+
+impl Certainty {
+    /// Returns until when no other process can have taken over. This holds if the clocks of this machine and of the servers are equally
+    /// fast.
+    pub fn until(&mut self) -> Instant {
+        self.0.borrow_and_update().until
+    }
+
+    /// Returns when the key of the owner was renewed since the last call of [`Self::until`]. Never returns after the journal is closed.
+    pub async fn renewed(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending().await
         }
     }
 }
@@ -110,6 +131,12 @@ impl Nats {
         Lost(self.lost.clone())
     }
 
+    /// Returns what tells how long this process is the owner for certain.
+    #[must_use]
+    pub fn certainty(&self) -> Certainty {
+        Certainty(self.renewals.clone())
+    }
+
     pub(crate) fn new(taken: Taken, place: Place, pipes: Option<OwnPipes>) -> Self {
         let Taken {
             owner,
@@ -117,6 +144,7 @@ impl Nats {
             lease,
             renewal,
             lost,
+            renewals,
             ..
         } = taken;
         Self {
@@ -125,6 +153,7 @@ impl Nats {
             lease,
             renewal,
             lost,
+            renewals,
             place,
             pipes,
         }

@@ -18,7 +18,7 @@ use crate::background::Background;
 use crate::config::{BUCKET, Config, Notice, OpenError};
 use crate::connection::{Connection, TIMEOUT, text};
 use crate::division::{self, Check, Division, find_stream};
-use crate::lease::{Held, Lease, Loss};
+use crate::lease::{Held, Lease, Loss, Renewal};
 use crate::nats::{Nats, OwnPipes, Place, broken};
 use crate::owner::{Limits, Name, Owner};
 use crate::pipes::{Carrier, PipeSettings, Pipes};
@@ -71,6 +71,7 @@ pub(crate) struct Taken {
     pub(crate) lease: Lease,
     pub(crate) renewal: AbortHandle,
     pub(crate) lost: watch::Receiver<Option<Loss>>,
+    pub(crate) renewals: watch::Receiver<Renewal>,
 }
 
 impl Waiting {
@@ -149,8 +150,10 @@ impl Waiting {
         let lease = candidate.lease.clone();
         let (lose, lost) = watch::channel(None);
         let (begin, begun) = watch::channel(None);
-        let (know, mut is_known) = watch::channel(false);
-        let keep = lease.clone().keep(self.config.patience, lose, begun, know);
+        // How long ago the key was written is not known, if the answer to that was lost.
+        let (until, has_epoch) = (Instant::now(), false);
+        let (renew, mut renewals) = watch::channel(Renewal { until, has_epoch });
+        let keep = lease.clone().keep(self.config.patience, lose, begun, renew);
         let renewal = self.background.handle.spawn(keep).abort_handle();
         let mut connection = self.connection(context, candidate);
         let (name, limits) = (self.name(candidate.shard), self.limits(client));
@@ -163,13 +166,15 @@ impl Waiting {
             Ok((owner, connection)) => {
                 begin.send_replace(Some(owner.epoch()));
                 // Otherwise other processes find this one a little later.
-                let _ = timeout(TIMEOUT, is_known.wait_for(|is_known| *is_known)).await;
+                let is_known = renewals.wait_for(|renewal| renewal.has_epoch);
+                let _ = timeout(TIMEOUT, is_known).await;
                 return Ok(Some(Taken {
                     owner,
                     connection,
                     lease,
                     renewal,
                     lost,
+                    renewals,
                 }));
             }
             Err(failure @ (Failure::Broken(_) | Failure::DiskFull)) => {

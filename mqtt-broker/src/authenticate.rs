@@ -88,7 +88,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Applies the host's decision after a hook returned [`Verdict::Later`]. Does nothing if the connection has ended.
     pub fn decide(&mut self, id: ConnectionId, verdict: Verdict, now: Instant) {
-        self.begin();
+        self.begin(now);
         let Some(connection) = self.connection(id).filter(|c| !c.ended) else {
             return;
         };

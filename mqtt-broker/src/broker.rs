@@ -265,7 +265,7 @@ impl<H: Hooks> Broker<H> {
     /// Notes that the transport took the first `n` bytes of [`Self::outgoing`]. `n` may be larger than the number of outgoing
     /// bytes.
     pub fn sent(&mut self, id: ConnectionId, n: usize, now: Instant) {
-        self.begin();
+        self.begin(now);
         let Some(connection) = self.connection_mut(id) else {
             return;
         };
@@ -352,7 +352,7 @@ impl<H: Hooks> Broker<H> {
         if self.connection(id).is_none() {
             return;
         }
-        self.begin();
+        self.begin(now);
         self.end(id.index, Ending::TransportGone, now);
         self.count_closed_connection(id.index);
         let connection = self.connections.remove(to_usize(id.index));
@@ -373,7 +373,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     pub(crate) fn receive_any(&mut self, id: ConnectionId, input: &[u8], now: Instant) -> Handled {
-        self.begin();
+        self.begin(now);
         let mut consumed = 0_usize;
         let waiting = self.outgoing(id).len();
         let next = loop {
@@ -536,14 +536,14 @@ impl<H: Hooks> Broker<H> {
 
     /// Publishes a message of the host to all clients with a matching subscription. Stores it if it is retained.
     pub fn publish(&mut self, message: &Outgoing<'_>, now: Instant) {
-        self.begin();
+        self.begin(now);
         self.say_to_all(message, now);
         self.settle();
     }
 
     /// Ends the connection of a client. Returns `false` if the client is not connected.
     pub fn disconnect(&mut self, client_id: &str, reason: ReasonCode, now: Instant) -> bool {
-        self.begin();
+        self.begin(now);
         let connection = self
             .clients
             .get(client_id)
@@ -561,7 +561,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Ends all connections. Clients of MQTT 5 get the reason code 0x8B, server shutting down.
     pub fn shut_down(&mut self, now: Instant) {
-        self.begin();
+        self.begin(now);
         let all: Vec<u32> = self.connections.iter().map(|(i, _)| to_u32(i)).collect();
         for index in all {
             self.close(index, ReasonCode::ServerShuttingDown, now);

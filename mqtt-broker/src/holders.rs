@@ -196,7 +196,7 @@ impl<H: Hooks> Broker<H> {
         if source == 0 || held.saturating_add(elsewhere.of_address) < limit {
             return Ok(());
         }
-        self.begin();
+        self.begin(now);
         self.end(id.index, Ending::ByBroker(ReasonCode::QuotaExceeded), now);
         self.mark_ready(id.index);
         self.settle();
@@ -222,7 +222,7 @@ impl<H: Hooks> Broker<H> {
     /// Ends the oldest connection without an accepted CONNECT, of the address with the most of them: [`Self::was_closed_for_room`].
     /// For a host that has no file descriptor for another connection. Returns `false` if there is none.
     pub fn make_room(&mut self, now: Instant) -> bool {
-        self.begin();
+        self.begin(now);
         let has_room = self.close_oldest_pending(0, now);
         self.settle();
         has_room

@@ -27,7 +27,7 @@ impl<H: Hooks> Broker<H> {
     /// Sends DISCONNECT with a reason to a client of MQTT 5, and ends its connection. Does nothing if there is no such connection.
     pub fn end_connection(&mut self, id: ConnectionId, reason: ReasonCode, now: Instant) {
         if self.connection(id).is_some() {
-            self.begin();
+            self.begin(now);
             self.close(id.index, reason, now);
             self.settle();
         }

@@ -15,7 +15,7 @@ const SESSION_STEPS: u64 = 512;
 impl<H: Hooks> Broker<H> {
     /// Handles the passing of time, and does a portion of the remaining work. Call it at [`Self::deadline`].
     pub fn tick(&mut self, now: Instant) {
-        self.begin();
+        self.begin(now);
         // Wills that are due must find their receivers in all shards.
         let is_ready = self.serves_other_shards();
         while is_ready
@@ -78,22 +78,22 @@ impl<H: Hooks> Broker<H> {
 
     /// Does a portion of each kind of remaining work.
     fn work(&mut self, now: Instant) {
-        self.begin();
+        self.begin_share();
         for _ in 0..self.sessions_with_work.len() {
             if !self.meter.has_share() {
                 break;
             }
             self.work_for_next_session(now);
         }
-        self.begin();
+        self.begin_share();
         self.continue_fanout(now);
-        self.begin();
+        self.begin_share();
         self.continue_handing_over(now);
-        self.begin();
+        self.begin_share();
         self.continue_unsure(now);
-        self.begin();
+        self.begin_share();
         self.continue_releasing();
-        self.begin();
+        self.begin_share();
         self.continue_ending();
         if self.purging {
             self.purging = self.purge_retained(PURGED, now);
@@ -101,7 +101,15 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Begins a call of the host.
-    pub(crate) fn begin(&mut self) {
+    pub(crate) fn begin(&mut self, now: Instant) {
+        if let Some(journal) = &mut self.journal {
+            journal.note_time(now);
+        }
+        self.begin_share();
+    }
+
+    /// Begins the share of one kind of work.
+    pub(crate) fn begin_share(&mut self) {
         self.meter.begin(self.config.turn_steps);
     }
 

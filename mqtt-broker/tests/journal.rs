@@ -130,6 +130,35 @@ fn a_message_that_nobody_keeps_is_acknowledged_at_once() {
     assert_eq!(hears(&mut broker, publisher), b"\x40\x03\0\x07\x10");
 }
 
+/// A process that may have lost its journal acknowledges no message without a record: the owner may have subscribers for it. The record
+/// is the first one again.
+#[test]
+fn a_message_that_nobody_keeps_waits_while_the_journal_may_be_of_another() {
+    let mut broker = broker();
+    let publisher = connected(&mut broker, CONNECT_5);
+    let [before, until] = [1_999, 2_000].map(Instant::from_millis);
+    broker.owns_journal_until(until);
+    broker.receive(publisher, PUBLISH_QOS1_5, before);
+    assert_eq!(hears(&mut broker, publisher), b"\x40\x03\0\x07\x10");
+    broker.receive(publisher, PUBLISH_QOS1_5, until);
+    let mut format = Vec::new();
+    let entry = Entry::Format(Format::new(Machine::Broker));
+    entry.put(&mut |bytes| format.extend_from_slice(bytes));
+    assert_eq!(broker.journal(), format);
+    // The next message waits for the same record.
+    broker.receive(publisher, b"\x32\x07\0\x01t\0\x08\0x", until);
+    assert_eq!(broker.journal(), format);
+    assert_eq!(broker.outgoing(publisher), b"");
+    store(&mut broker);
+    let both = b"\x40\x03\0\x07\x10\x40\x03\0\x08\x10";
+    assert_eq!(broker.outgoing(publisher), both);
+    broker.sent(publisher, both.len(), until);
+    broker.owns_journal_until(Instant::from_millis(4_000));
+    broker.receive(publisher, PUBLISH_QOS1_5, until);
+    assert_eq!(broker.journal(), b"");
+    assert_eq!(broker.outgoing(publisher), b"\x40\x03\0\x07\x10");
+}
+
 /// Without room, a client of MQTT 5 gets 0x97, one of 3.1.1 loses its connection, and QoS 0 messages pass; all works again when
 /// there is room.
 #[test]

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use mqtt_session::proto::ReasonCode;
 use mqtt_session::proto::num::{to_u64, to_usize};
 use mqtt_session::records::broker::Entry;
-use mqtt_session::{Change, Receipt};
+use mqtt_session::records::{Format, Machine};
+use mqtt_session::{Change, Instant, Receipt};
 
 use crate::broker::Broker;
 use crate::connection::ConnectionId;
@@ -60,6 +61,9 @@ pub(crate) struct Journal {
     /// Connections whose input waits until fewer records wait.
     blocked: Vec<ConnectionId>,
     failed: Option<StorageFailure>,
+    /// From when on another process may own the journal, and whether that time has come.
+    own_until: Option<Instant>,
+    may_be_of_another: bool,
     /// The number of the last session that was recorded.
     sessions: u64,
     is_restored: bool,
@@ -91,6 +95,22 @@ impl Journal {
     fn write(&mut self, entry: &Entry<'_>) {
         let len = append(&mut self.records, entry);
         self.written = self.written.saturating_add(len);
+    }
+
+    /// Notes the time of a call.
+    pub(crate) fn note_time(&mut self, now: Instant) {
+        self.may_be_of_another = self.own_until.is_some_and(|until| now >= until);
+    }
+
+    /// Returns the position to be stored before a message is acknowledged whose own records are those after `before`; `None` if that
+    /// is stored.
+    fn awaited_by_message(&mut self, before: u64) -> Option<u64> {
+        if self.may_be_of_another && self.written == self.stored {
+            // A record that changes nothing: it is refused if the journal belongs to another process.
+            self.write(&Entry::Format(Format::new(Machine::Broker)));
+        }
+        let waits = self.may_be_of_another || self.written > before;
+        (waits && self.written > self.stored).then_some(self.written)
     }
 
     fn drop_stored(&mut self, n: usize) {
@@ -138,7 +158,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Notes that the first `n` bytes of [`Self::journal`] are stored: packets that waited for them become outgoing.
     pub fn stored(&mut self, n: usize) {
-        self.begin();
+        self.begin_share();
         let Some(journal) = &mut self.journal else {
             return;
         };
@@ -196,6 +216,18 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
+    /// Notes that no other process owns the journal before `until`; without this call that is never the case. From `until` on, or
+    /// from the next time that a later call tells, a message that no session keeps is not acknowledged at once but when a record is
+    /// stored, so that it is not acknowledged by a process that has lost its journal: a client may have subscribed at the owner. If
+    /// no record waits, the broker writes one that repeats the first record of the journal.
+    ///
+    /// Without a journal this call has no effect.
+    pub const fn owns_journal_until(&mut self, until: Instant) {
+        if let Some(journal) = &mut self.journal {
+            journal.own_until = Some(until);
+        }
+    }
+
     /// Returns whether input that needs a record is to be refused.
     pub(crate) fn storage_is_refused(&self) -> bool {
         let journal = self.journal.as_ref();
@@ -224,7 +256,8 @@ impl<H: Hooks> Broker<H> {
         journal.map_or(0, |journal| journal.written)
     }
 
-    /// Acknowledges a message when all records after position `before` are stored.
+    /// Acknowledges a message when all records after position `before` are stored, and another one if the journal may belong to another
+    /// process.
     pub(crate) fn acknowledge_when_stored(
         &mut self,
         from: (u32, u32),
@@ -233,11 +266,10 @@ impl<H: Hooks> Broker<H> {
         before: u64,
     ) {
         if let Some(journal) = &mut self.journal
-            && journal.written > before
-            && journal.written > journal.stored
+            && let Some(position) = journal.awaited_by_message(before)
         {
             let waiting = Waiting::Acknowledgement(from, receipt, reason);
-            journal.waiting.push_back((journal.written, waiting));
+            journal.waiting.push_back((position, waiting));
             return;
         }
         self.acknowledge(from, receipt, reason);

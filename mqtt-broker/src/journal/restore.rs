@@ -135,7 +135,7 @@ impl<H: Hooks> Broker<H> {
             return self.keep_restored_will(number, will);
         }
         let publish = will.publish();
-        self.begin();
+        self.begin_share();
         if self.route(None, &will.outgoing(&publish), now) == Routed::Later {
             self.fanouts.last_is_will(number);
         } else {

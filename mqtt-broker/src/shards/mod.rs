@@ -213,7 +213,7 @@ impl<H: Hooks> Broker<H> {
     /// the connection that the other shard got. If bytes are lost, both sides call [`Self::closed`] and open the link again: all
     /// messages that were not acknowledged are sent again. Returns `None` for an unknown shard, and for one whose link is open.
     pub fn open_link(&mut self, shard: u8, now: Instant) -> Option<ConnectionId> {
-        self.begin();
+        self.begin(now);
         self.links.as_mut()?.peer(shard)?;
         let name = format!("{NAME}{shard}");
         let key = match self.clients.get(name.as_str()).copied() {
@@ -296,7 +296,7 @@ impl<H: Hooks> Broker<H> {
         let Some(key) = session.filter(|key| self.connection_of(*key).is_none()) else {
             return;
         };
-        self.begin();
+        self.begin(now);
         let Some(links) = &mut self.links else { return };
         let Some(peer) = links.peer(shard).filter(|peer| !peer.is_away()) else {
             return;

@@ -12,14 +12,6 @@ import sys
 FILE, FUNCTION, PARAMETERS = 600, 60, 5
 # Path to the limits that it may exceed.
 EXCEPTIONS = {
-    # To be cut.
-    "benches/src/server.rs": {"function"},
-    # The broker, its host and the formats of the program.
-    "mqtt-broker/src/connect.rs": {"function"},
-    "mqtt-broker/src/router/tests.rs": {"function"},
-    "mqtt-cli/src/decode/dump.rs": {"function"},
-    "mqtt-cli/src/decode/text.rs": {"function"},
-    "mqtt-cli/src/packet/defect.rs": {"function"},
     # Codec and session, which are built anew.
     "mqtt-session/tests/by_hand.rs": {"function"},
     "mqtt-session/tests/pieces.rs": {"function"},

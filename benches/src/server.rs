@@ -46,19 +46,9 @@ pub fn serve(mut stream: impl Read + Write) -> std::io::Result<()> {
             return Ok(());
         }
         filled += n;
-        let mut at = 0;
-        // No length here takes more than two bytes.
-        while let [first, low, rest @ ..] = &input[at..filled] {
-            let high = rest.first().copied().unwrap_or_default();
-            let (first, low) = (*first, *low);
-            let (header, len) = match low {
-                0..0x80 => (2, usize::from(low)),
-                _ => (3, usize::from(low & 0x7F) | usize::from(high) << 7),
-            };
-            if at + header + len > filled {
-                break;
-            }
-            let body = &input[at + header..at + header + len];
+        let mut rest = &input[..filled];
+        while let Some((first, body, behind)) = packet(rest) {
+            rest = behind;
             match first >> 4 {
                 1 => answer.extend([0x20, 2, 0, 0]),
                 3 => {
@@ -82,11 +72,7 @@ pub fn serve(mut stream: impl Read + Write) -> std::io::Result<()> {
                     if qos == 0 {
                         stream.write_all(&answer)?;
                         answer.clear();
-                        let mut block = Vec::new();
-                        (0..1_000).for_each(|_| message(0, [0, 0], &mut block));
-                        for _ in 0..COUNT / 1_000 {
-                            stream.write_all(&block)?;
-                        }
+                        write_all_messages(&mut stream)?;
                     } else {
                         left = count(qos) - usize::from(WINDOW);
                         (1..=WINDOW).for_each(|id| message(qos, id.to_be_bytes(), &mut answer));
@@ -94,13 +80,37 @@ pub fn serve(mut stream: impl Read + Write) -> std::io::Result<()> {
                 }
                 _ => {}
             }
-            at += header + len;
         }
-        input.copy_within(at..filled, 0);
-        filled -= at;
+        let unused = rest.len();
+        input.copy_within(filled - unused..filled, 0);
+        filled = unused;
         stream.write_all(&answer)?;
         answer.clear();
     }
+}
+
+/// Returns the first byte and the body of the first packet, and the bytes behind it, if all of it is there.
+fn packet(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let [first, low, rest @ ..] = input else {
+        return None;
+    };
+    // No length here takes more than two bytes.
+    let (len, rest) = match *low {
+        0..0x80 => (usize::from(*low), rest),
+        _ => {
+            let (high, rest) = rest.split_first()?;
+            (usize::from(low & 0x7F) | usize::from(*high) << 7, rest)
+        }
+    };
+    let (body, behind) = rest.split_at_checked(len)?;
+    Some((*first, body, behind))
+}
+
+/// Writes [`COUNT`] messages at QoS 0.
+fn write_all_messages(stream: &mut impl Write) -> std::io::Result<()> {
+    let mut block = Vec::new();
+    (0..1_000).for_each(|_| message(0, [0, 0], &mut block));
+    (0..COUNT / 1_000).try_for_each(|_| stream.write_all(&block))
 }
 
 /// Appends a PUBLISH.

@@ -21,6 +21,16 @@ use crate::timers::Due;
 /// The steps of a CONNECT, for its session and what the hooks do: it takes more than 10 microseconds.
 const CONNECT: usize = 128;
 
+/// What is known of a client that is accepted, before it gets its session.
+struct Entrant {
+    /// The session of its identifier.
+    known: Option<u32>,
+    /// Whether another user made that session.
+    is_of_another: bool,
+    /// Stands for its address; 0 if that is not known.
+    source: u64,
+}
+
 /// Decodes a CONNECT that was kept until its decision.
 pub(crate) fn decode(packet: &[u8]) -> Option<Connect<'_>> {
     match Packet::decode(packet, Version::V5, MAX_PACKET) {
@@ -182,69 +192,16 @@ impl<H: Hooks> Broker<H> {
             .is_empty()
             .then(|| format!("auto-{:032x}", self.hooks.unguessable()))
             .map(|name| self.name_of_own(name));
-        let client_id = assigned.as_deref().unwrap_or(connect.client_id);
-        let info = ClientInfo {
-            client_id,
+        let client = ClientInfo {
+            client_id: assigned.as_deref().unwrap_or(connect.client_id),
             user_name: connect.user_name,
             version: connect.version,
         };
-        if let Some(will) = &connect.will
-            && (is_reserved(will.topic) || !self.hooks.may_publish(&info, will.topic))
-        {
-            self.refuse_client(index, connect, ReasonCode::NotAuthorized, now);
-            return;
-        }
         let before = self.position();
-        let known = self.known(client_id, now);
-        let is_of_another = known.is_some_and(|key| self.is_of_another(key, connect.user_name));
-        if is_of_another && !self.config.client_ids_of_others {
-            self.refuse_client(index, connect, ReasonCode::NotAuthorized, now);
+        let Some(entrant) = self.admit(index, connect, &client, now) else {
             return;
-        }
-        let expiry = self.session_expiry(connect);
-        if self.storage_is_refused()
-            && (connect.will.is_some() || expiry > 0 && (known.is_none() || connect.clean_start))
-        {
-            self.refuse(index, ReasonCode::QuotaExceeded, now);
-            return;
-        }
-        let will = connect.will.as_ref().map_or(0, will_size);
-        let source = self
-            .connections
-            .get(to_usize(index))
-            .map_or(0, |c| c.source);
-        let has_room = self.has_room_for_will(will)
-            && match known {
-                None => self.has_room_for_session(source, connect.user_name, now),
-                Some(_) => !is_of_another || self.has_room_for_user(connect.user_name),
-            };
-        if !has_room {
-            self.refuse_client(index, connect, ReasonCode::QuotaExceeded, now);
-            return;
-        }
-        let former = known.and_then(|key| self.keep_places(key));
-        if let Some(key) = known {
-            // 3.1.1 [MQTT-3.1.4-2], 5 [MQTT-3.1.4-3]
-            let other = self.sessions.get(to_usize(key)).and_then(|s| s.connection);
-            if let Some(other) = other {
-                self.close(other, ReasonCode::SessionTakenOver, now);
-            }
-            // 3.1.1 [MQTT-3.1.2-6], 5 [MQTT-3.1.2-4]; the messages of a session are for its user only.
-            if connect.clean_start || is_of_another {
-                self.end_session(key, now);
-            }
-        }
-        // The session may have ended with its connection. 3.1.1 [MQTT-3.1.2-4] and [MQTT-3.1.4-3],
-        // 5 [MQTT-3.1.2-5], [MQTT-3.1.2-6] and [MQTT-3.1.4-4]: the existing session is resumed, or a new one is made.
-        let resumed = self.clients.get(client_id).copied();
-        let key = resumed.unwrap_or_else(|| {
-            self.hold_session(connect.user_name);
-            self.new_session(client_id)
-        });
-        self.session_is_used(key, source);
-        if let Some(former) = former {
-            self.pass_places(&former, connect.user_name, source);
-        }
+        };
+        let (key, resumed) = self.session_of(&entrant, connect, client.client_id, now);
         self.was_accepted_or_ended(index);
         self.attach(index, key, connect, now);
         let session_expiry = self.session_expiry(connect);
@@ -252,7 +209,7 @@ impl<H: Hooks> Broker<H> {
         let properties = self.announce(connect, assigned.as_deref(), data, session_expiry);
         let connack = ConnAck {
             // 3.1.1 [MQTT-3.2.2-2], 5 [MQTT-3.2.2-3] 5 [MQTT-3.1.4-5], 3.1.1 [MQTT-3.1.4-4]: CONNACK reports success.
-            session_present: resumed.is_some(),
+            session_present: resumed,
             reason: ReasonCode::Success,
             properties: Properties::from(&properties[..]),
         };
@@ -267,18 +224,102 @@ impl<H: Hooks> Broker<H> {
         }
         self.recount(index);
         self.schedule(index);
+        self.report_connected(index, client, resumed);
+        self.mark_ready(index);
+        self.pump(key, now);
+    }
+
+    /// Returns what is known of a client that may have a session. Refuses any other, and returns `None`.
+    fn admit(
+        &mut self,
+        index: u32,
+        connect: &Connect<'_>,
+        client: &ClientInfo<'_>,
+        now: Instant,
+    ) -> Option<Entrant> {
+        if let Some(will) = &connect.will
+            && (is_reserved(will.topic) || !self.hooks.may_publish(client, will.topic))
+        {
+            self.refuse_client(index, connect, ReasonCode::NotAuthorized, now);
+            return None;
+        }
+        let known = self.known(client.client_id, now);
+        let is_of_another = known.is_some_and(|key| self.is_of_another(key, connect.user_name));
+        if is_of_another && !self.config.client_ids_of_others {
+            self.refuse_client(index, connect, ReasonCode::NotAuthorized, now);
+            return None;
+        }
+        let expiry = self.session_expiry(connect);
+        if self.storage_is_refused()
+            && (connect.will.is_some() || expiry > 0 && (known.is_none() || connect.clean_start))
+        {
+            self.refuse(index, ReasonCode::QuotaExceeded, now);
+            return None;
+        }
+        let connection = self.connections.get(to_usize(index));
+        let source = connection.map_or(0, |connection| connection.source);
+        let will = connect.will.as_ref().map_or(0, will_size);
+        let has_room = self.has_room_for_will(will)
+            && match known {
+                None => self.has_room_for_session(source, connect.user_name, now),
+                Some(_) => !is_of_another || self.has_room_for_user(connect.user_name),
+            };
+        if !has_room {
+            self.refuse_client(index, connect, ReasonCode::QuotaExceeded, now);
+            return None;
+        }
+        Some(Entrant {
+            known,
+            is_of_another,
+            source,
+        })
+    }
+
+    /// Returns the session that a client gets, and whether it existed before.
+    fn session_of(
+        &mut self,
+        entrant: &Entrant,
+        connect: &Connect<'_>,
+        client_id: &str,
+        now: Instant,
+    ) -> (u32, bool) {
+        let former = entrant.known.and_then(|key| self.keep_places(key));
+        if let Some(key) = entrant.known {
+            // 3.1.1 [MQTT-3.1.4-2], 5 [MQTT-3.1.4-3]
+            let other = self.sessions.get(to_usize(key)).and_then(|s| s.connection);
+            if let Some(other) = other {
+                self.close(other, ReasonCode::SessionTakenOver, now);
+            }
+            // 3.1.1 [MQTT-3.1.2-6], 5 [MQTT-3.1.2-4]; the messages of a session are for its user only.
+            if connect.clean_start || entrant.is_of_another {
+                self.end_session(key, now);
+            }
+        }
+        // The session may have ended with its connection. 3.1.1 [MQTT-3.1.2-4] and [MQTT-3.1.4-3],
+        // 5 [MQTT-3.1.2-5], [MQTT-3.1.2-6] and [MQTT-3.1.4-4]: the existing session is resumed, or a new one is made.
+        let resumed = self.clients.get(client_id).copied();
+        let key = resumed.unwrap_or_else(|| {
+            self.hold_session(connect.user_name);
+            self.new_session(client_id)
+        });
+        self.session_is_used(key, entrant.source);
+        if let Some(former) = former {
+            self.pass_places(&former, connect.user_name, entrant.source);
+        }
+        (key, resumed.is_some())
+    }
+
+    fn report_connected(&mut self, index: u32, client: ClientInfo<'_>, resumed: bool) {
         let connected = self.statistics.clients_connected.saturating_add(1);
         self.statistics.clients_connected = connected;
         self.statistics.clients_maximum = self.statistics.clients_maximum.max(connected);
         if let Some(connection) = self.id(index) {
             self.hooks.observe(&Observation::Connected {
                 connection,
-                client: info,
-                resumed: resumed.is_some(),
+                client,
+                resumed,
             });
         }
-        self.mark_ready(index);
-        self.pump(key, now);
     }
 
     /// Returns the session of a client, unless it has ended.

@@ -15,9 +15,8 @@ fn subscriber(session: u32, text: &str) -> Subscriber {
     Subscriber::new(session, &subscription, None)
 }
 
-/// Random subscriptions are added and removed; each topic finds the subscribers of the model, and removed ones leave no nodes.
-#[test]
-fn a_topic_finds_what_the_model_says() {
+/// Returns filters that share levels, with and without wildcards and share names.
+fn filters_with_common_levels() -> Vec<String> {
     let levels = ["a", "ab", "", "+", "#", "$x"];
     let mut filters = Vec::new();
     for first in levels {
@@ -35,6 +34,41 @@ fn a_topic_finds_what_the_model_says() {
     filters.retain(|text| TopicFilter::new(text).is_ok());
     filters.sort();
     filters.dedup();
+    filters
+}
+
+/// Checks that a topic finds the subscribers and the members of groups that the model finds in `there`, also the second time.
+fn check_search(router: &mut Router, matches: &mut Matches, there: &[(String, u32)], name: &str) {
+    router.matches(name, matches, usize::MAX);
+    let mut found: Vec<u32> = matches.subscribers.iter().map(|own| own.session).collect();
+    let matching = |shared: bool| {
+        there.iter().filter(move |(text, _)| {
+            text.starts_with("$share") == shared && model::matches(text, name)
+        })
+    };
+    let mut expected: Vec<u32> = matching(false).map(|(_, session)| *session).collect();
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected, "{name}: {there:?}");
+    let members: usize = matches
+        .groups
+        .iter()
+        .map(|group| router.groups[to_usize(*group)].members.len())
+        .sum();
+    assert_eq!(members, matching(true).count(), "{name}: {there:?}");
+    // The same again, which is kept if it was not too much.
+    let (subscribers, groups) = (matches.subscribers.clone(), matches.groups.clone());
+    router.matches(name, matches, usize::MAX);
+    assert_eq!(
+        (&matches.subscribers, &matches.groups),
+        (&subscribers, &groups)
+    );
+}
+
+/// Random subscriptions are added and removed; each topic finds the subscribers of the model, and removed ones leave no nodes.
+#[test]
+fn a_topic_finds_what_the_model_says() {
+    let filters = filters_with_common_levels();
     let names: Vec<&String> = filters
         .iter()
         .filter(|text| !text.contains(['+', '#']) && !text.starts_with("$share"))
@@ -63,30 +97,7 @@ fn a_topic_finds_what_the_model_says() {
             known.map(|at| there.swap_remove(at));
         }
         let name = names[random(names.len())];
-        router.matches(name, &mut matches, usize::MAX);
-        let mut found: Vec<u32> = matches.subscribers.iter().map(|own| own.session).collect();
-        let matching = |shared: bool| {
-            there.iter().filter(move |(text, _)| {
-                text.starts_with("$share") == shared && model::matches(text, name)
-            })
-        };
-        let mut expected: Vec<u32> = matching(false).map(|(_, session)| *session).collect();
-        found.sort_unstable();
-        expected.sort_unstable();
-        assert_eq!(found, expected, "{name}: {there:?}");
-        let members: usize = matches
-            .groups
-            .iter()
-            .map(|group| router.groups[to_usize(*group)].members.len())
-            .sum();
-        assert_eq!(members, matching(true).count(), "{name}: {there:?}");
-        // The same again, which is kept if it was not too much.
-        let (subscribers, groups) = (matches.subscribers.clone(), matches.groups.clone());
-        router.matches(name, &mut matches, usize::MAX);
-        assert_eq!(
-            (&matches.subscribers, &matches.groups),
-            (&subscribers, &groups)
-        );
+        check_search(&mut router, &mut matches, &there, name);
         assert_eq!(router.count(), there.len());
         assert!(router.nodes.len() <= 1 + 3 * there.len(), "{there:?}");
     }

@@ -19,59 +19,19 @@ struct Line<'a> {
 
 /// Returns the bytes of each side, or `None` if this is no such dump.
 pub(super) fn parse(text: &str) -> Option<Vec<Chunk>> {
-    let mut runs: Vec<Run> = Vec::new();
-    // Bytes of each side so far: each side of a followed stream has its own offsets.
-    let mut seen = [0_usize; 2];
+    let mut dump = Dump::default();
     let mut repeat = false;
     for text in text.lines().filter(|line| !line.trim().is_empty()) {
         if text.trim() == "*" {
             repeat = true;
-            continue;
-        }
-        let Some(line) = line(text) else {
-            // The line of tcpdump before the bytes.
-            if runs.is_empty() && !text.contains("IP") {
-                return None;
-            }
-            continue;
-        };
-        let side = usize::from(line.indented);
-        let offset = usize::from_str_radix(line.offset, 16).ok()?;
-        // od has octal offsets unless `-A` says something else.
-        let may_be = [16, 8, 10].map(|radix| usize::from_str_radix(line.offset, radix).ok());
-        if std::mem::take(&mut repeat) {
-            fill(runs.last_mut()?, offset);
-            seen[side] = runs.last()?.bytes.len();
-        }
-        if offset == 0 && !line.tokens.is_empty() && seen[side] > 0 && !line.indented {
-            // The next packet of tcpdump or Wireshark.
-            seen = [0, 0];
-            runs.push(Run {
-                indented: false,
-                bytes: Vec::new(),
-            });
-        }
-        if line.tokens.is_empty() {
-            // The last line has the length; words are padded to two bytes.
-            let run = runs.last_mut()?;
-            if may_be.contains(&seen[side].checked_sub(1)) {
-                run.bytes.pop();
-            }
-            continue;
-        }
-        if !may_be.contains(&Some(seen[side])) {
+        } else if let Some(line) = line(text) {
+            dump.add(&line, std::mem::take(&mut repeat))?;
+        } else if dump.runs.is_empty() && !text.contains("IP") {
+            // The line of tcpdump before the bytes has the protocol.
             return None;
         }
-        let bytes = line.bytes()?;
-        seen[side] += bytes.len();
-        match runs.last_mut() {
-            Some(run) if run.indented == line.indented => run.bytes.extend(bytes),
-            _ => runs.push(Run {
-                indented: line.indented,
-                bytes,
-            }),
-        }
     }
+    let runs = dump.runs;
     let two_sides = runs.iter().any(|run| run.indented) && runs.iter().any(|run| !run.indented);
     let chunks: Vec<_> = runs
         .into_iter()
@@ -81,6 +41,55 @@ pub(super) fn parse(text: &str) -> Option<Vec<Chunk>> {
         })
         .collect();
     (!chunks.is_empty()).then_some(chunks)
+}
+
+/// The lines so far.
+#[derive(Default)]
+struct Dump {
+    runs: Vec<Run>,
+    /// Bytes of each side: each side of a followed stream has its own offsets.
+    seen: [usize; 2],
+}
+
+impl Dump {
+    /// Adds a line, after those that repeat the one before it. `None` if the offsets or the bytes are not those of a dump.
+    fn add(&mut self, line: &Line<'_>, repeat: bool) -> Option<()> {
+        let side = usize::from(line.indented);
+        let offset = usize::from_str_radix(line.offset, 16).ok()?;
+        // od has octal offsets unless `-A` says something else.
+        let may_be = [16, 8, 10].map(|radix| usize::from_str_radix(line.offset, radix).ok());
+        if repeat {
+            let run = self.runs.last_mut()?;
+            fill(run, offset);
+            self.seen[side] = run.bytes.len();
+        }
+        if line.tokens.is_empty() {
+            // The last line has the length; words are padded to two bytes.
+            let run = self.runs.last_mut()?;
+            if may_be.contains(&self.seen[side].checked_sub(1)) {
+                run.bytes.pop();
+            }
+            return Some(());
+        }
+        // The next packet of tcpdump or Wireshark.
+        let is_next = offset == 0 && self.seen[side] > 0 && !line.indented;
+        if is_next {
+            self.seen = [0, 0];
+        }
+        if !may_be.contains(&Some(self.seen[side])) {
+            return None;
+        }
+        let bytes = line.bytes()?;
+        self.seen[side] += bytes.len();
+        match self.runs.last_mut() {
+            Some(run) if run.indented == line.indented && !is_next => run.bytes.extend(bytes),
+            _ => self.runs.push(Run {
+                indented: line.indented,
+                bytes,
+            }),
+        }
+        Some(())
+    }
 }
 
 /// Repeats the last line up to `offset`.
@@ -157,6 +166,7 @@ impl Line<'_> {
         }
         Some(bytes)
     }
+
     /// Parses the words of od without options.
     fn octal_words(&self) -> Option<Vec<u8>> {
         let word = |token: &&str| u16::from_str_radix(token, 8).ok().map(u16::to_le_bytes);

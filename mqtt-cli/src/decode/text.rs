@@ -323,80 +323,82 @@ mod tests {
             .collect()
     }
 
-    /// The output of each named program.
+    /// The output of each named program for the same packet.
+    const FORMS: [(&str, &str); 20] = [
+        ("hex", "300e000b74656d706572617475726519"),
+        (
+            "hex with 0x",
+            "0x30 0x0e 0x00 0x0b 0x74 0x65 0x6d 0x70 0x65 0x72 0x61 0x74 0x75 0x72 0x65 0x19",
+        ),
+        ("dashes", "30-0e-00-0b-74-65-6d-70-65-72-61-74-75-72-65-19"),
+        (
+            "xxd",
+            "00000000: 300e 000b 7465 6d70 6572 6174 7572 6519  0...temperature.",
+        ),
+        (
+            "hexdump -C",
+            "00000000  30 0e 00 0b 74 65 6d 70  65 72 61 74 75 72 65 19  |0...temperature.|\n00000010",
+        ),
+        (
+            "hexdump",
+            "0000000 0e30 0b00 6574 706d 7265 7461 7275 1965\n0000010",
+        ),
+        (
+            "od -t x1",
+            "0000000 30 0e 00 0b 74 65 6d 70 65 72 61 74 75 72 65 19\n0000020",
+        ),
+        (
+            "od",
+            "0000000 007060 005400 062564 070155 071145 072141 071165 014545\n0000020",
+        ),
+        (
+            "od -A d -t x1z",
+            "0000000 30 0e 00 0b 74 65 6d 70 65 72 61 74 75 72 65 19  >0...temperature.<\n0000016",
+        ),
+        (
+            "od -A x -t x1",
+            "000000 30 0e 00 0b 74 65 6d 70 65 72 61 74 75 72 65 19\n000010",
+        ),
+        (
+            "Wireshark, hex dump",
+            "0000   30 0e 00 0b 74 65 6d 70 65 72 61 74 75 72 65 19   0...temperature.",
+        ),
+        (
+            "Wireshark, escaped string",
+            "\"\\x30\\x0e\\x00\\x0b\\x74\\x65\\x6d\\x70\" \\\n\"\\x65\\x72\\x61\\x74\\x75\\x72\\x65\\x19\"",
+        ),
+        (
+            "Wireshark, C array",
+            "char peer0_0[] = { /* Packet 4 */\n0x30, 0x0e, 0x00, 0x0b, 0x74, 0x65, 0x6d, 0x70, \n0x65, 0x72, 0x61, 0x74, 0x75, 0x72, 0x65, 0x19 };",
+        ),
+        (
+            "C",
+            "const unsigned char packet[16] = {\n    0x30, 0x0e, 0x00, 0x0b, 0x74, 0x65, 0x6d, 0x70,\n    0x65, 0x72, 0x61, 0x74, 0x75, 0x72, 0x65, 0x19,\n};",
+        ),
+        (
+            "Rust",
+            "const PACKET: [u8; 16] = [\n0x30, 0x0e, 0x00, 0x0b, 0x74, 0x65, 0x6d, 0x70, 0x65, 0x72, 0x61, 0x74, 0x75, 0x72, 0x65, 0x19];",
+        ),
+        (
+            "Python list",
+            "[48, 14, 0, 11, 116, 101, 109, 112, 101, 114, 97, 116, 117, 114, 101, 25]",
+        ),
+        ("Python bytes", "b'0\\x0e\\x00\\x0btemperature\\x19'"),
+        (
+            "braces with hex",
+            "{30 0e 00 0b 74 65 6d 70 65 72 61 74 75 72 65 19}",
+        ),
+        ("base64", "MA4AC3RlbXBlcmF0dXJlGQ=="),
+        (
+            "a modem's log",
+            "AT+CIPSEND=16\n> 30 0E 00 0B 74 65 6D 70 65 72 61 74 75 72 65 19\nSEND OK",
+        ),
+    ];
+
     #[test]
     fn each_form_is_recognised() {
         let packet = b"\x30\x0e\x00\x0btemperature\x19".to_vec();
-        for (form, text) in [
-            ("hex", "300e000b74656d706572617475726519"),
-            (
-                "hex with 0x",
-                "0x30 0x0e 0x00 0x0b 0x74 0x65 0x6d 0x70 0x65 0x72 0x61 0x74 0x75 0x72 0x65 0x19",
-            ),
-            ("dashes", "30-0e-00-0b-74-65-6d-70-65-72-61-74-75-72-65-19"),
-            (
-                "xxd",
-                "00000000: 300e 000b 7465 6d70 6572 6174 7572 6519  0...temperature.",
-            ),
-            (
-                "hexdump -C",
-                "00000000  30 0e 00 0b 74 65 6d 70  65 72 61 74 75 72 65 19  |0...temperature.|\n00000010",
-            ),
-            (
-                "hexdump",
-                "0000000 0e30 0b00 6574 706d 7265 7461 7275 1965\n0000010",
-            ),
-            (
-                "od -t x1",
-                "0000000 30 0e 00 0b 74 65 6d 70 65 72 61 74 75 72 65 19\n0000020",
-            ),
-            (
-                "od",
-                "0000000 007060 005400 062564 070155 071145 072141 071165 014545\n0000020",
-            ),
-            (
-                "od -A d -t x1z",
-                "0000000 30 0e 00 0b 74 65 6d 70 65 72 61 74 75 72 65 19  >0...temperature.<\n0000016",
-            ),
-            (
-                "od -A x -t x1",
-                "000000 30 0e 00 0b 74 65 6d 70 65 72 61 74 75 72 65 19\n000010",
-            ),
-            (
-                "Wireshark, hex dump",
-                "0000   30 0e 00 0b 74 65 6d 70 65 72 61 74 75 72 65 19   0...temperature.",
-            ),
-            (
-                "Wireshark, escaped string",
-                "\"\\x30\\x0e\\x00\\x0b\\x74\\x65\\x6d\\x70\" \\\n\"\\x65\\x72\\x61\\x74\\x75\\x72\\x65\\x19\"",
-            ),
-            (
-                "Wireshark, C array",
-                "char peer0_0[] = { /* Packet 4 */\n0x30, 0x0e, 0x00, 0x0b, 0x74, 0x65, 0x6d, 0x70, \n0x65, 0x72, 0x61, 0x74, 0x75, 0x72, 0x65, 0x19 };",
-            ),
-            (
-                "C",
-                "const unsigned char packet[16] = {\n    0x30, 0x0e, 0x00, 0x0b, 0x74, 0x65, 0x6d, 0x70,\n    0x65, 0x72, 0x61, 0x74, 0x75, 0x72, 0x65, 0x19,\n};",
-            ),
-            (
-                "Rust",
-                "const PACKET: [u8; 16] = [\n0x30, 0x0e, 0x00, 0x0b, 0x74, 0x65, 0x6d, 0x70, 0x65, 0x72, 0x61, 0x74, 0x75, 0x72, 0x65, 0x19];",
-            ),
-            (
-                "Python list",
-                "[48, 14, 0, 11, 116, 101, 109, 112, 101, 114, 97, 116, 117, 114, 101, 25]",
-            ),
-            ("Python bytes", "b'0\\x0e\\x00\\x0btemperature\\x19'"),
-            (
-                "braces with hex",
-                "{30 0e 00 0b 74 65 6d 70 65 72 61 74 75 72 65 19}",
-            ),
-            ("base64", "MA4AC3RlbXBlcmF0dXJlGQ=="),
-            (
-                "a modem's log",
-                "AT+CIPSEND=16\n> 30 0E 00 0B 74 65 6D 70 65 72 61 74 75 72 65 19\nSEND OK",
-            ),
-        ] {
+        for (form, text) in FORMS {
             assert_eq!(bytes(text), std::slice::from_ref(&packet), "{form}");
         }
     }

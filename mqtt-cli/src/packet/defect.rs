@@ -118,31 +118,14 @@ impl Defect {
             }
             Self::ProtocolName => it.replace("protocol name", b"\0\x04MQTX")?,
             Self::ProtocolLevel => it.replace("protocol level", &[9])?,
-            Self::ReservedBit => {
-                let flags = it.at("connect flags").map(|at| (at, 1));
-                let flags = flags.or_else(|| it.at("acknowledge flags").map(|at| (at, 0x80)));
-                let (at, bit) = flags.or_else(|| it.at("options").map(|at| (at, 0x80)))?;
-                it.body[at] |= bit;
-            }
+            Self::ReservedBit => it.set_reserved_bit()?,
             Self::Code => {
                 let at = it.at("reason code").or_else(|| it.at("return code"))?;
                 it.body[at] = 0x7F;
             }
             Self::PropertyUnknown => it.add_property(&[0x7F, 0])?,
             Self::PropertyMisplaced => it.add_property(&[0x18, 0, 0, 0, 1])?,
-            Self::PropertyTwice => {
-                let first = it
-                    .rows
-                    .iter()
-                    .position(|row| row.name == "property length")?
-                    + 1;
-                let row = it.rows.get(first)?;
-                if it.row("property length")?.value == 0 || row.name == "user property" {
-                    return None;
-                }
-                let property = row.bytes.clone();
-                it.add_property(&property)?;
-            }
+            Self::PropertyTwice => it.repeat_property()?,
         }
         let len = it.body.len();
         Some(it.with_length(len))
@@ -218,6 +201,33 @@ impl<'a> Parts<'a> {
                 .get_mut(from..row.at - self.header + row.bytes.len())?,
         );
         Some(())
+    }
+
+    fn set_reserved_bit(&mut self) -> Option<()> {
+        let flags = [
+            ("connect flags", 1),
+            ("acknowledge flags", 0x80),
+            ("options", 0x80),
+        ];
+        let mut found = flags
+            .iter()
+            .filter_map(|(name, bit)| Some((self.at(name)?, *bit)));
+        let (at, bit) = found.next()?;
+        self.body[at] |= bit;
+        Some(())
+    }
+
+    /// Adds the first property of the first block again, unless it may be there twice.
+    fn repeat_property(&mut self) -> Option<()> {
+        let length = self
+            .rows
+            .iter()
+            .position(|row| row.name == "property length")?;
+        let first = self.rows.get(length + 1)?;
+        if self.rows[length].value == 0 || first.name == "user property" {
+            return None;
+        }
+        self.add_property(&first.bytes)
     }
 
     /// Adds a property at the end of the first block.

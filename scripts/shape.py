@@ -15,16 +15,6 @@ EXCEPTIONS = {
     # Codec and session, which are built anew.
     "mqtt-session/tests/by_hand.rs": {"function"},
     "mqtt-session/tests/pieces.rs": {"function"},
-    # Tables of cases, one row a case, in one test.
-    "mqtt-cli/tests/broker.rs": {"function"},
-    "mqtt-cli/tests/decode.rs": {"function"},
-    "mqtt-cli/tests/own_broker/clients.rs": {"function"},
-    "mqtt-cli/tests/packets.rs": {"function"},
-    "mqtt-cli/tests/program.rs": {"function"},
-    "mqtt-proto/tests/vectors.rs": {"function"},
-    "mqtt-testing/src/laws/views.rs": {"function"},
-    "mqtt-transport/tests/proxy.rs": {"function"},
-    "mqtt-transport/tests/websocket.rs": {"function"},
 }
 
 root = pathlib.Path(__file__).resolve().parent.parent

@@ -1,7 +1,7 @@
 //! Tests `mqtt pub` and `mqtt sub` through Mosquitto, also with the clients of mosquitto and paho as peers.
 
 use mqtt_testing::peers::Mosquitto;
-use mqtt_testing::process::{Ended, Process, run};
+use mqtt_testing::process::{Ended, Process, run, words};
 use mqtt_testing::wires::Proxy;
 
 const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
@@ -408,58 +408,14 @@ fn two_thousand_qos_2_lines_pass_while_connections_are_cut() {
             // Mosquitto needs this many bytes for the PUBRELs of a resumed session; see `mqtt_testing::suites::interop`.
             Proxy::start(bench.broker.port, 8_000, 24_000, 2),
         );
-        let (near_port, far_port) = (near.port.to_string(), far.port.to_string());
-        let subscriber = Process::start(
-            MQTT,
-            &[
-                "sub",
-                "-h",
-                "127.0.0.1",
-                "-p",
-                &far_port,
-                "-V",
-                version,
-                "-i",
-                "s",
-                "-c",
-                "-t",
-                "n",
-                "-q",
-                "2",
-                "-C",
-                "2000",
-                "-d",
-                "--longest-wait",
-                "0.02",
-            ],
-        );
+        let common = format!("-h 127.0.0.1 -V {version} -c -t n -q 2 --longest-wait 0.02");
+        let line = format!("sub {common} -p {} -i s -C 2000 -d", far.port);
+        let subscriber = Process::start(MQTT, &words(&line));
         subscriber.wait_stderr("receiving SUBACK");
         let numbers: Vec<String> = (0..2_000).map(|n| n.to_string()).collect();
-        let published = run(
-            MQTT,
-            &[
-                "pub",
-                "-h",
-                "127.0.0.1",
-                "-p",
-                &near_port,
-                "-V",
-                version,
-                "-i",
-                "p",
-                "-c",
-                "-t",
-                "n",
-                "-q",
-                "2",
-                "-l",
-                "--longest-wait",
-                "0.02",
-                "--patience",
-                "60",
-            ],
-            &(numbers.join("\n") + "\n"),
-        );
+        let line = format!("pub {common} -p {} -i p -l --patience 60", near.port);
+        let input = numbers.join("\n") + "\n";
+        let published = run(MQTT, &words(&line), &input);
         assert_eq!(published.code, Some(0), "{}", published.stderr);
         let ended = subscriber.end();
         assert_eq!(ended.code, Some(0));

@@ -19,142 +19,145 @@ fn file(name: &str, bytes: &[u8]) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// Frequent mistakes, their messages, and valid corrected packets.
+const TEMPERATURE: &str = "30 0e 00 0b 74 65 6d 70 65 72 61 74 75 72 65 19";
+const SUBSCRIBE: &str = "82 10 00 0a 00 0b 74 65 6d 70 65 72 61 74 75 72 65 00";
+const CONNECT: &str = "10 0d 00 04 4d 51 54 54 04 02 00 3c 00 01 61";
+
+/// Frequent mistakes, words of their messages, and the packets as they were meant.
+const MISTAKES: &[(&str, &str, &str)] = &[
+    // The vector of oneNET.
+    (
+        "80 10 00 0A 00 0B 74 65 6D 70 65 72 61 74 75 72 65 00",
+        "SUBSCRIBE begins with 82",
+        SUBSCRIBE,
+    ),
+    ("60 02 00 01", "PUBREL begins with 62", "62 02 00 01"),
+    (
+        "30 1c 00 0b 74 65 6d 70 65 72 61 74 75 72 65 19",
+        "counts bytes, not hex digits: 14, not 28",
+        TEMPERATURE,
+    ),
+    (
+        "30 20 00 0b 74 65 6d 70 65 72 61 74 75 72 65 19",
+        "not the hex digits of the packet: 14, not 32",
+        TEMPERATURE,
+    ),
+    (
+        "30 10 00 0b 74 65 6d 70 65 72 61 74 75 72 65 19",
+        "does not count the fixed header: 14, not 16",
+        TEMPERATURE,
+    ),
+    (
+        "82 13 00 0a 00 0b 74 65 6d 70 65 72 61 74 75 72 65 00",
+        "is 19, but 16 bytes follow",
+        SUBSCRIBE,
+    ),
+    (
+        "82 00 0a 00 0b 74 65 6d 70 65 72 61 74 75 72 65 00",
+        "remaining length is missing: 10",
+        SUBSCRIBE,
+    ),
+    (
+        "82 00 10 00 0a 00 0b 74 65 6d 70 65 72 61 74 75 72 65 00",
+        "seven bits a byte",
+        SUBSCRIBE,
+    ),
+    (
+        "30 0c 74 65 6d 70 65 72 61 74 75 72 65 19",
+        "topic begins with its length",
+        TEMPERATURE,
+    ),
+    (
+        "30 0d 0b 74 65 6d 70 65 72 61 74 75 72 65 19",
+        "length of a string takes two bytes",
+        TEMPERATURE,
+    ),
+    (
+        "30 0e 0b 00 74 65 6d 70 65 72 61 74 75 72 65 19",
+        "high byte",
+        TEMPERATURE,
+    ),
+    (
+        "30 0e 00 16 74 65 6d 70 65 72 61 74 75 72 65 19",
+        "topic counts bytes, not hex digits: 11, not 22",
+        TEMPERATURE,
+    ),
+    (
+        "82 0f 00 0a 00 0b 74 65 6d 70 65 72 61 74 75 72 65",
+        "a byte with the QoS",
+        SUBSCRIBE,
+    ),
+    (
+        "82 10 00 0a 00 0b 74 65 6d 70 65 72 61 74 75 72 65",
+        "a byte with the QoS",
+        SUBSCRIBE,
+    ),
+    (
+        "82 0e 00 0a 74 65 6d 70 65 72 61 74 75 72 65 00",
+        "begins with its length in two bytes",
+        SUBSCRIBE,
+    ),
+    (
+        "82 0d 00 0a 74 65 6d 70 65 72 61 74 75 72 65",
+        "and a byte with the QoS follows it",
+        SUBSCRIBE,
+    ),
+    (
+        "82 0f 00 0a 0b 74 65 6d 70 65 72 61 74 75 72 65 00",
+        "length of a string takes two bytes",
+        SUBSCRIBE,
+    ),
+    (
+        "82 10 00 0a 00 16 74 65 6d 70 65 72 61 74 75 72 65 00",
+        "topic filter counts bytes, not hex digits: 11, not 22",
+        SUBSCRIBE,
+    ),
+    (
+        "82 0e 00 0b 74 65 6d 70 65 72 61 74 75 72 65 00",
+        "packet identifier is missing",
+        "82 10 00 01 00 0b 74 65 6d 70 65 72 61 74 75 72 65 00",
+    ),
+    (
+        "80 0f 00 0a 00 0b 74 65 6d 70 65 72 61 74 75 72 65",
+        "SUBSCRIBE begins with 82: its flags are fixed, and 80 has others; a byte",
+        SUBSCRIBE,
+    ),
+    (
+        "a0 07 00 01 00 03 61 2f 62",
+        "UNSUBSCRIBE begins with a2",
+        "a2 07 00 01 00 03 61 2f 62",
+    ),
+    (
+        "10 0d 00 04 4d 51 54 54 04 c2 00 3c 00 01 61",
+        "neither user name nor password: the connect flags are 02, not c2",
+        CONNECT,
+    ),
+    (
+        "10 0b 4d 51 54 54 04 02 00 3c 00 01 61",
+        "protocol name begins with its length",
+        CONNECT,
+    ),
+    (
+        "10 0d 00 04 4d 51 54 54 03 02 00 3c 00 01 61",
+        "level of MQTT 3.1.1 is 4",
+        CONNECT,
+    ),
+    (
+        "10 0b 00 04 4d 51 54 54 04 02 00 3c 61",
+        "client identifier begins with its length",
+        CONNECT,
+    ),
+    (
+        "33 30 30 45 30 30 30 42 37 34 36 35 36 44 37 30 36 35 37 32 36 31 37 34 37 35 37 32 36 35 31 39",
+        "characters of hex digits",
+        TEMPERATURE,
+    ),
+    ("0d 0a c0 00", "CR, LF", "c0 00"),
+];
+
 #[test]
 fn common_mistakes_are_explained() {
-    const TEMPERATURE: &str = "30 0e 00 0b 74 65 6d 70 65 72 61 74 75 72 65 19";
-    const SUBSCRIBE: &str = "82 10 00 0a 00 0b 74 65 6d 70 65 72 61 74 75 72 65 00";
-    const CONNECT: &str = "10 0d 00 04 4d 51 54 54 04 02 00 3c 00 01 61";
-    for (wrong, cause, corrected) in [
-        // The vector of oneNET.
-        (
-            "80 10 00 0A 00 0B 74 65 6D 70 65 72 61 74 75 72 65 00",
-            "SUBSCRIBE begins with 82",
-            SUBSCRIBE,
-        ),
-        ("60 02 00 01", "PUBREL begins with 62", "62 02 00 01"),
-        (
-            "30 1c 00 0b 74 65 6d 70 65 72 61 74 75 72 65 19",
-            "counts bytes, not hex digits: 14, not 28",
-            TEMPERATURE,
-        ),
-        (
-            "30 20 00 0b 74 65 6d 70 65 72 61 74 75 72 65 19",
-            "not the hex digits of the packet: 14, not 32",
-            TEMPERATURE,
-        ),
-        (
-            "30 10 00 0b 74 65 6d 70 65 72 61 74 75 72 65 19",
-            "does not count the fixed header: 14, not 16",
-            TEMPERATURE,
-        ),
-        (
-            "82 13 00 0a 00 0b 74 65 6d 70 65 72 61 74 75 72 65 00",
-            "is 19, but 16 bytes follow",
-            SUBSCRIBE,
-        ),
-        (
-            "82 00 0a 00 0b 74 65 6d 70 65 72 61 74 75 72 65 00",
-            "remaining length is missing: 10",
-            SUBSCRIBE,
-        ),
-        (
-            "82 00 10 00 0a 00 0b 74 65 6d 70 65 72 61 74 75 72 65 00",
-            "seven bits a byte",
-            SUBSCRIBE,
-        ),
-        (
-            "30 0c 74 65 6d 70 65 72 61 74 75 72 65 19",
-            "topic begins with its length",
-            TEMPERATURE,
-        ),
-        (
-            "30 0d 0b 74 65 6d 70 65 72 61 74 75 72 65 19",
-            "length of a string takes two bytes",
-            TEMPERATURE,
-        ),
-        (
-            "30 0e 0b 00 74 65 6d 70 65 72 61 74 75 72 65 19",
-            "high byte",
-            TEMPERATURE,
-        ),
-        (
-            "30 0e 00 16 74 65 6d 70 65 72 61 74 75 72 65 19",
-            "topic counts bytes, not hex digits: 11, not 22",
-            TEMPERATURE,
-        ),
-        (
-            "82 0f 00 0a 00 0b 74 65 6d 70 65 72 61 74 75 72 65",
-            "a byte with the QoS",
-            SUBSCRIBE,
-        ),
-        (
-            "82 10 00 0a 00 0b 74 65 6d 70 65 72 61 74 75 72 65",
-            "a byte with the QoS",
-            SUBSCRIBE,
-        ),
-        (
-            "82 0e 00 0a 74 65 6d 70 65 72 61 74 75 72 65 00",
-            "begins with its length in two bytes",
-            SUBSCRIBE,
-        ),
-        (
-            "82 0d 00 0a 74 65 6d 70 65 72 61 74 75 72 65",
-            "and a byte with the QoS follows it",
-            SUBSCRIBE,
-        ),
-        (
-            "82 0f 00 0a 0b 74 65 6d 70 65 72 61 74 75 72 65 00",
-            "length of a string takes two bytes",
-            SUBSCRIBE,
-        ),
-        (
-            "82 10 00 0a 00 16 74 65 6d 70 65 72 61 74 75 72 65 00",
-            "topic filter counts bytes, not hex digits: 11, not 22",
-            SUBSCRIBE,
-        ),
-        (
-            "82 0e 00 0b 74 65 6d 70 65 72 61 74 75 72 65 00",
-            "packet identifier is missing",
-            "82 10 00 01 00 0b 74 65 6d 70 65 72 61 74 75 72 65 00",
-        ),
-        (
-            "80 0f 00 0a 00 0b 74 65 6d 70 65 72 61 74 75 72 65",
-            "SUBSCRIBE begins with 82: its flags are fixed, and 80 has others; a byte",
-            SUBSCRIBE,
-        ),
-        (
-            "a0 07 00 01 00 03 61 2f 62",
-            "UNSUBSCRIBE begins with a2",
-            "a2 07 00 01 00 03 61 2f 62",
-        ),
-        (
-            "10 0d 00 04 4d 51 54 54 04 c2 00 3c 00 01 61",
-            "neither user name nor password: the connect flags are 02, not c2",
-            CONNECT,
-        ),
-        (
-            "10 0b 4d 51 54 54 04 02 00 3c 00 01 61",
-            "protocol name begins with its length",
-            CONNECT,
-        ),
-        (
-            "10 0d 00 04 4d 51 54 54 03 02 00 3c 00 01 61",
-            "level of MQTT 3.1.1 is 4",
-            CONNECT,
-        ),
-        (
-            "10 0b 00 04 4d 51 54 54 04 02 00 3c 61",
-            "client identifier begins with its length",
-            CONNECT,
-        ),
-        (
-            "33 30 30 45 30 30 30 42 37 34 36 35 36 44 37 30 36 35 37 32 36 31 37 34 37 35 37 32 36 35 31 39",
-            "characters of hex digits",
-            TEMPERATURE,
-        ),
-        ("0d 0a c0 00", "CR, LF", "c0 00"),
-    ] {
+    for &(wrong, cause, corrected) in MISTAKES {
         let ended = decode(&["--json", wrong]);
         assert_eq!(ended.code, Some(1), "{wrong}: {}", ended.stdout);
         let object: serde_json::Value =

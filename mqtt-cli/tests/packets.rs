@@ -4,7 +4,7 @@ use mqtt_proto::{Decoded, Encode as _, MAX_PACKET, Packet, Version};
 use mqtt_testing::choices::Choices;
 use mqtt_testing::packets::generated;
 use mqtt_testing::packets::vectors::{self, hex};
-use mqtt_testing::process::{Ended, run};
+use mqtt_testing::process::{Ended, run, words};
 
 const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
 
@@ -140,91 +140,78 @@ fn handwritten_json_is_accepted() {
     assert_eq!(mqtt(&["encode", "--json", "-", "pingreq"]).code, Some(2));
 }
 
-/// The bytes follow the tables of chapter 3 of the standards.
+/// Options, and the bytes that follow from the tables of chapter 3 of the standards.
+const PACKETS: &[(&str, &str)] = &[
+    (
+        "connect -i a -u u --pw-hex 00ff -k 1 --will-topic w --will-payload x --will-qos 2 --will-retain",
+        "10 1a 00 04 4d 51 54 54 04 f6 00 01 00 01 61 00 01 77 00 01 78 00 01 75 00 02 00 ff",
+    ),
+    (
+        "-V 3.1 connect -i a",
+        "10 0f 00 06 4d 51 49 73 64 70 03 02 00 3c 00 01 61",
+    ),
+    (
+        "-V 5 -D receive-maximum=5 connect --will-topic w --will-property will-delay-interval=1",
+        "10 1b 00 04 4d 51 54 54 05 06 00 3c 03 21 00 05 00 00 05 18 00 00 00 01 00 01 77 00 00",
+    ),
+    ("connack --session-present", "20 02 01 00"),
+    ("connack --reason not-authorized", "20 02 00 05"),
+    ("connack --reason 4", "20 02 00 04"),
+    (
+        "-V 5 connack --reason 0x87 -D reason-string=no",
+        "20 08 00 87 05 1f 00 02 6e 6f",
+    ),
+    (
+        "publish -t a --dup -q 2 -r --packet-id 258 -m x",
+        "3d 06 00 01 61 01 02 78",
+    ),
+    (
+        "-V 5 publish -t= -D topic-alias=3",
+        "30 06 00 00 03 23 00 03",
+    ),
+    ("puback --packet-id 31522", "40 02 7b 22"),
+    (
+        "-V 5 puback --reason no-matching-subscribers",
+        "40 03 00 01 10",
+    ),
+    ("pubrec", "50 02 00 01"),
+    ("pubrel", "62 02 00 01"),
+    ("pubcomp", "70 02 00 01"),
+    (
+        "subscribe -t a -t b -q 1 -q 2",
+        "82 0a 00 01 00 01 61 01 00 01 62 02",
+    ),
+    (
+        "-V 5 -D subscription-identifier=9 subscribe -t a --no-local --retain-as-published --retain-handling 2",
+        "82 09 00 01 02 0b 09 00 01 61 2c",
+    ),
+    ("suback --code 1 --code 0x80", "90 04 00 01 01 80"),
+    (
+        "-V 5 suback --code topic-filter-invalid",
+        "90 04 00 01 00 8f",
+    ),
+    ("unsubscribe -t a", "a2 05 00 01 00 01 61"),
+    ("unsuback", "b0 02 00 01"),
+    ("-V 5 unsuback --code 17", "b0 04 00 01 00 11"),
+    ("pingreq", "c0 00"),
+    ("pingresp", "d0 00"),
+    ("disconnect", "e0 00"),
+    ("-V 5 disconnect --reason 0x8e", "e0 01 8e"),
+    (
+        "-V 5 auth --reason 24 -D authentication-method=m -D authentication-data=hex:00ff",
+        "f0 0b 18 09 15 00 01 6d 16 00 02 00 ff",
+    ),
+];
+
 #[test]
 fn options_can_express_all_fifteen_packets() {
-    for (words, expected) in [
-        (
-            "connect -i a -u u --pw-hex 00ff -k 1 --will-topic w --will-payload x --will-qos 2 --will-retain",
-            "10 1a 00 04 4d 51 54 54 04 f6 00 01 00 01 61 00 01 77 00 01 78 00 01 75 00 02 00 ff",
-        ),
-        (
-            "-V 3.1 connect -i a",
-            "10 0f 00 06 4d 51 49 73 64 70 03 02 00 3c 00 01 61",
-        ),
-        (
-            "-V 5 -D receive-maximum=5 connect --will-topic w --will-property will-delay-interval=1",
-            "10 1b 00 04 4d 51 54 54 05 06 00 3c 03 21 00 05 00 00 05 18 00 00 00 01 00 01 77 00 00",
-        ),
-        ("connack --session-present", "20 02 01 00"),
-        ("connack --reason not-authorized", "20 02 00 05"),
-        ("connack --reason 4", "20 02 00 04"),
-        (
-            "-V 5 connack --reason 0x87 -D reason-string=no",
-            "20 08 00 87 05 1f 00 02 6e 6f",
-        ),
-        (
-            "publish -t a --dup -q 2 -r --packet-id 258 -m x",
-            "3d 06 00 01 61 01 02 78",
-        ),
-        (
-            "-V 5 publish -t= -D topic-alias=3",
-            "30 06 00 00 03 23 00 03",
-        ),
-        ("puback --packet-id 31522", "40 02 7b 22"),
-        (
-            "-V 5 puback --reason no-matching-subscribers",
-            "40 03 00 01 10",
-        ),
-        ("pubrec", "50 02 00 01"),
-        ("pubrel", "62 02 00 01"),
-        ("pubcomp", "70 02 00 01"),
-        (
-            "subscribe -t a -t b -q 1 -q 2",
-            "82 0a 00 01 00 01 61 01 00 01 62 02",
-        ),
-        (
-            "-V 5 -D subscription-identifier=9 subscribe -t a --no-local --retain-as-published --retain-handling 2",
-            "82 09 00 01 02 0b 09 00 01 61 2c",
-        ),
-        ("suback --code 1 --code 0x80", "90 04 00 01 01 80"),
-        (
-            "-V 5 suback --code topic-filter-invalid",
-            "90 04 00 01 00 8f",
-        ),
-        ("unsubscribe -t a", "a2 05 00 01 00 01 61"),
-        ("unsuback", "b0 02 00 01"),
-        ("-V 5 unsuback --code 17", "b0 04 00 01 00 11"),
-        ("pingreq", "c0 00"),
-        ("pingresp", "d0 00"),
-        ("disconnect", "e0 00"),
-        ("-V 5 disconnect --reason 0x8e", "e0 01 8e"),
-        (
-            "-V 5 auth --reason 24 -D authentication-method=m -D authentication-data=hex:00ff",
-            "f0 0b 18 09 15 00 01 6d 16 00 02 00 ff",
-        ),
-    ] {
-        let arguments: Vec<_> = ["encode"].into_iter().chain(words.split(' ')).collect();
+    for (line, expected) in PACKETS {
+        let arguments = [&["encode"], &words(line)[..]].concat();
         prints(&arguments, &format!("{expected}\n"));
     }
     failed(&mqtt(&["encode", "auth"]), "5");
-    failed(
-        &mqtt(&[
-            "encode",
-            "subscribe",
-            "-t",
-            "a",
-            "-t",
-            "b",
-            "-t",
-            "c",
-            "-q",
-            "1",
-            "-q",
-            "2",
-        ]),
-        "-q",
-    );
+    let two_for_three = "encode subscribe -t a -t b -t c -q 1 -q 2";
+    failed(&mqtt(&words(two_for_three)), "-q");
     failed(
         &mqtt(&["encode", "-V", "5", "-D", "content-type=x", "pingreq"]),
         "PINGREQ",
@@ -278,45 +265,47 @@ fn each_output_form_encodes_the_same_bytes() {
     );
 }
 
+const CONNECT: &str = "connect -i abc -u u --will-topic w";
+/// Each defect, and packets that can have it.
+const DEFECTS: &[(&str, &[&str])] = &[
+    ("type", &["pingreq", CONNECT]),
+    (
+        "flags",
+        &["publish -t a", "subscribe -t a", "pubrel", "connack"],
+    ),
+    ("length-short", &["publish -t a", "subscribe -t a"]),
+    ("length-long", &["subscribe -t a", "pingreq"]),
+    ("length-endless", &["publish -t a"]),
+    ("cut", &["subscribe -t a", "puback", CONNECT]),
+    ("extra", &["subscribe -t a", "puback", CONNECT, "pingresp"]),
+    ("packet-id-zero", &["publish -t a -q 1", "suback"]),
+    ("packet-id-missing", &["subscribe -t abc", "pubrec"]),
+    ("string-length", &["publish -t a", CONNECT]),
+    ("string-null", &["publish -t a", CONNECT]),
+    ("string-utf8", &["publish -t a", CONNECT]),
+    ("topic-empty", &["publish -t a", CONNECT]),
+    ("topic-wildcard", &["publish -t a", CONNECT]),
+    ("filter-wildcard", &["subscribe -t a", "unsubscribe -t a"]),
+    ("no-filters", &["subscribe -t a", "unsubscribe -t a"]),
+    ("qos3", &["publish -t a", "subscribe -t a", CONNECT]),
+    ("protocol-name", &[CONNECT]),
+    ("protocol-level", &[CONNECT]),
+    ("reserved-bit", &[CONNECT, "connack", "subscribe -t a"]),
+    ("code", &["connack", "suback"]),
+    ("property-unknown", &["-V 5 publish -t a", "-V 5 connack"]),
+    ("property-twice", &["-V 5 -D content-type=x publish -t a"]),
+    (
+        "property-misplaced",
+        &["-V 5 publish -t a", "-V 5 subscribe -t a"],
+    ),
+];
+
 /// A packet with the defect is refused, incomplete, or differs from the valid one.
 #[test]
 fn each_defect_makes_an_invalid_packet() {
-    let connect = "connect -i abc -u u --will-topic w";
-    let all = [
-        ("type", &["pingreq", connect][..]),
-        (
-            "flags",
-            &["publish -t a", "subscribe -t a", "pubrel", "connack"],
-        ),
-        ("length-short", &["publish -t a", "subscribe -t a"]),
-        ("length-long", &["subscribe -t a", "pingreq"]),
-        ("length-endless", &["publish -t a"]),
-        ("cut", &["subscribe -t a", "puback", connect]),
-        ("extra", &["subscribe -t a", "puback", connect, "pingresp"]),
-        ("packet-id-zero", &["publish -t a -q 1", "suback"]),
-        ("packet-id-missing", &["subscribe -t abc", "pubrec"]),
-        ("string-length", &["publish -t a", connect]),
-        ("string-null", &["publish -t a", connect]),
-        ("string-utf8", &["publish -t a", connect]),
-        ("topic-empty", &["publish -t a", connect]),
-        ("topic-wildcard", &["publish -t a", connect]),
-        ("filter-wildcard", &["subscribe -t a", "unsubscribe -t a"]),
-        ("no-filters", &["subscribe -t a", "unsubscribe -t a"]),
-        ("qos3", &["publish -t a", "subscribe -t a", connect]),
-        ("protocol-name", &[connect]),
-        ("protocol-level", &[connect]),
-        ("reserved-bit", &[connect, "connack", "subscribe -t a"]),
-        ("code", &["connack", "suback"]),
-        ("property-unknown", &["-V 5 publish -t a", "-V 5 connack"]),
-        ("property-twice", &["-V 5 -D content-type=x publish -t a"]),
-        (
-            "property-misplaced",
-            &["-V 5 publish -t a", "-V 5 subscribe -t a"],
-        ),
-    ];
     let help = mqtt(&["encode", "--help"]).stdout;
-    for (defect, packets) in all {
-        for packet in packets {
+    for (defect, packets) in DEFECTS {
+        for packet in *packets {
             let arguments: Vec<_> = ["encode", "--bad", defect]
                 .into_iter()
                 .chain(packet.split(' '))
@@ -343,7 +332,7 @@ fn each_defect_makes_an_invalid_packet() {
         .filter(|line| line.trim().starts_with("- "))
         .count();
     // The nine forms of bytes are listed as well.
-    assert_eq!(listed, all.len() + 9, "{help}");
+    assert_eq!(listed, DEFECTS.len() + 9, "{help}");
     failed(&mqtt(&["encode", "--bad", "qos3", "pingreq"]), "no place");
     let cut = mqtt(&["encode", "--bad", "cut", "publish", "-t", "a", "-m", "12"]);
     assert_eq!(cut.stdout, "30 04 00 01 61 31\n");

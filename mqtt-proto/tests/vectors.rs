@@ -1,6 +1,6 @@
 //! Every vector decodes to the packet in its row and encodes back to the same bytes, or is refused with the error in its row.
 
-use mqtt_proto::{Decoded, Encode, FixedHeader, MAX_PACKET, Packet, QoS, VarInt, Version};
+use mqtt_proto::{Decoded, Encode, FixedHeader, MAX_PACKET, Packet, Publish, QoS, VarInt, Version};
 use mqtt_testing::packets::vectors;
 
 /// Describes a packet in the form of the table's third column.
@@ -20,22 +20,7 @@ fn describe(packet: &Packet<'_>) -> String {
             u8::from(c.session_present),
             c.reason.to_return_code().unwrap()
         ),
-        Packet::Publish(p) => {
-            let payload = match p.payload {
-                [byte] => format!("{byte:#04x} (one byte, {byte} degrees)"),
-                text => format!(
-                    "JSON of {} bytes, {}",
-                    text.len(),
-                    std::str::from_utf8(text).unwrap()
-                ),
-            };
-            let (dup, retain) = (u8::from(p.dup), u8::from(p.retain));
-            format!(
-                "PUBLISH; dup={dup} qos={} retain={retain}; topic={}; payload={payload}",
-                p.qos(),
-                p.topic
-            )
-        }
+        Packet::Publish(p) => describe_publish(p),
         Packet::Subscribe(s) => {
             let filters: String = s
                 .filters
@@ -64,6 +49,23 @@ fn describe(packet: &Packet<'_>) -> String {
         Packet::PubAck(a) => format!("PUBACK; packet_id={}", a.packet_id),
         other => other.packet_type().to_string(),
     }
+}
+
+fn describe_publish(p: &Publish<'_>) -> String {
+    let payload = match p.payload {
+        [byte] => format!("{byte:#04x} (one byte, {byte} degrees)"),
+        text => format!(
+            "JSON of {} bytes, {}",
+            text.len(),
+            std::str::from_utf8(text).unwrap()
+        ),
+    };
+    let (dup, retain) = (u8::from(p.dup), u8::from(p.retain));
+    format!(
+        "PUBLISH; dup={dup} qos={} retain={retain}; topic={}; payload={payload}",
+        p.qos(),
+        p.topic
+    )
 }
 
 #[test]

@@ -193,15 +193,24 @@ fn what_follows_the_answer_of_a_proxy_passes() {
     assert_eq!(plain, &b"hello"[..]);
 }
 
+/// Returns a header of version 2 of the proxy protocol.
+fn v2(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(body.len()).unwrap().to_be_bytes();
+    [b"\r\n\r\n\0\r\nQUIT\n", &[command, family][..], &len, body].concat()
+}
+
+/// From 192.0.2.7:4242 to 192.0.2.1:1883.
+const V4: &[u8] = b"\xc0\0\x02\x07\xc0\0\x02\x01\x10\x92\x07\x5b";
+
+/// From port 99 of 2001::7.
+fn v6() -> [u8; 36] {
+    let mut addresses = [0; 36];
+    (addresses[0], addresses[1], addresses[15], addresses[33]) = (0x20, 0x01, 7, 99);
+    addresses
+}
+
 #[test]
 fn the_header_of_the_proxy_protocol_tells_the_address() {
-    let v2 = |command: u8, family: u8, body: &[u8]| {
-        let len = u16::try_from(body.len()).unwrap().to_be_bytes();
-        [b"\r\n\r\n\0\r\nQUIT\n", &[command, family][..], &len, body].concat()
-    };
-    let v4 = b"\xc0\0\x02\x07\xc0\0\x02\x01\x10\x92\x07\x5b";
-    let mut v6 = vec![0; 36];
-    (v6[0], v6[1], v6[15], v6[33]) = (0x20, 0x01, 7, 99);
     for (header, address) in [
         (
             b"PROXY TCP4 192.0.2.7 192.0.2.1 4242 1883\r\n".to_vec(),
@@ -213,13 +222,13 @@ fn the_header_of_the_proxy_protocol_tells_the_address() {
         ),
         (b"PROXY UNKNOWN\r\n".to_vec(), None),
         (b"PROXY UNKNOWN a b c d\r\n".to_vec(), None),
-        (v2(0x21, 0x11, v4), Some("192.0.2.7:4242")),
+        (v2(0x21, 0x11, V4), Some("192.0.2.7:4242")),
         (
-            v2(0x21, 0x11, &[v4, &b"\x03\0\x04abcd"[..]].concat()),
+            v2(0x21, 0x11, &[V4, &b"\x03\0\x04abcd"[..]].concat()),
             Some("192.0.2.7:4242"),
         ),
-        (v2(0x21, 0x21, &v6), Some("[2001::7]:99")),
-        (v2(0x20, 0x11, v4), None),
+        (v2(0x21, 0x21, &v6()), Some("[2001::7]:99")),
+        (v2(0x20, 0x11, V4), None),
         (v2(0x21, 0x31, &[0; 216]), None),
     ] {
         for size in [1, 7, 1_000] {
@@ -234,6 +243,10 @@ fn the_header_of_the_proxy_protocol_tells_the_address() {
             assert_eq!(found.as_deref(), address, "{header:?}");
         }
     }
+}
+
+#[test]
+fn a_wrong_header_of_the_proxy_protocol_is_refused() {
     for (header, kind) in [
         (b"\x10\x0c\0\x04MQTT".to_vec(), ErrorKind::WrongProtocol),
         (b"PROXY TCP4 a b 1 2\r\n".to_vec(), ErrorKind::Proxy),
@@ -246,10 +259,10 @@ fn the_header_of_the_proxy_protocol_tells_the_address() {
             [&b"PROXY TCP4 "[..], &[b'1'; 200]].concat(),
             ErrorKind::Proxy,
         ),
-        (v2(0x31, 0x11, v4), ErrorKind::Proxy),
-        (v2(0x2f, 0x11, v4), ErrorKind::Proxy),
-        (v2(0x21, 0x11, &v4[..8]), ErrorKind::Proxy),
-        (v2(0x21, 0x21, &v6[..33]), ErrorKind::Proxy),
+        (v2(0x31, 0x11, V4), ErrorKind::Proxy),
+        (v2(0x2f, 0x11, V4), ErrorKind::Proxy),
+        (v2(0x21, 0x11, &V4[..8]), ErrorKind::Proxy),
+        (v2(0x21, 0x21, &v6()[..33]), ErrorKind::Proxy),
         (v2(0x21, 0x11, &[0; 5_000]), ErrorKind::Proxy),
     ] {
         let mut stack = Stack::new().with(ProxyStage::header());

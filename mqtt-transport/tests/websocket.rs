@@ -122,61 +122,64 @@ fn the_first_sub_protocol_that_is_known_is_chosen() {
     }
 }
 
+/// First lines and replaced headers of requests, and the answers to them.
+const NO_UPGRADES: &[(&str, &[&str], &str, ErrorKind)] = &[
+    (GET, &["Upgrade:"], "400 Bad Request", ErrorKind::Http),
+    (
+        GET,
+        &["Connection: close"],
+        "400 Bad Request",
+        ErrorKind::Http,
+    ),
+    (
+        GET,
+        &["Sec-WebSocket-Key: short"],
+        "400 Bad Request",
+        ErrorKind::Http,
+    ),
+    (
+        GET,
+        &["Sec-WebSocket-Version: 8"],
+        "400 Bad Request",
+        ErrorKind::Http,
+    ),
+    (
+        "GET /mqtt HTTP/1.0",
+        &[],
+        "400 Bad Request",
+        ErrorKind::Http,
+    ),
+    (
+        "GET /mq tt HTTP/1.1",
+        &[],
+        "400 Bad Request",
+        ErrorKind::Http,
+    ),
+    (
+        "POST /mqtt HTTP/1.1",
+        &[],
+        "405 Method Not Allowed",
+        ErrorKind::Http,
+    ),
+    ("GET /other HTTP/1.1", &[], "404 Not Found", ErrorKind::Http),
+    (
+        GET,
+        &["Sec-WebSocket-Protocol: chat"],
+        "400 Bad Request",
+        ErrorKind::SubProtocol,
+    ),
+    (
+        GET,
+        &["Sec-WebSocket-Protocol:"],
+        "400 Bad Request",
+        ErrorKind::SubProtocol,
+    ),
+];
+
 #[test]
 fn http_that_is_no_upgrade_is_answered_with_a_sentence() {
     let options = WebSocketServerOptions::default;
-    for (line, headers, status, kind) in [
-        (GET, &["Upgrade:"][..], "400 Bad Request", ErrorKind::Http),
-        (
-            GET,
-            &["Connection: close"],
-            "400 Bad Request",
-            ErrorKind::Http,
-        ),
-        (
-            GET,
-            &["Sec-WebSocket-Key: short"],
-            "400 Bad Request",
-            ErrorKind::Http,
-        ),
-        (
-            GET,
-            &["Sec-WebSocket-Version: 8"],
-            "400 Bad Request",
-            ErrorKind::Http,
-        ),
-        (
-            "GET /mqtt HTTP/1.0",
-            &[],
-            "400 Bad Request",
-            ErrorKind::Http,
-        ),
-        (
-            "GET /mq tt HTTP/1.1",
-            &[],
-            "400 Bad Request",
-            ErrorKind::Http,
-        ),
-        (
-            "POST /mqtt HTTP/1.1",
-            &[],
-            "405 Method Not Allowed",
-            ErrorKind::Http,
-        ),
-        ("GET /other HTTP/1.1", &[], "404 Not Found", ErrorKind::Http),
-        (
-            GET,
-            &["Sec-WebSocket-Protocol: chat"],
-            "400 Bad Request",
-            ErrorKind::SubProtocol,
-        ),
-        (
-            GET,
-            &["Sec-WebSocket-Protocol:"],
-            "400 Bad Request",
-            ErrorKind::SubProtocol,
-        ),
-    ] {
+    for &(line, headers, status, kind) in NO_UPGRADES {
         let (answer, error) = answer(options(), &request(line, headers));
         let (found, message) = error.expect("an error");
         assert_eq!(found, kind, "{line} {headers:?}");

@@ -58,6 +58,19 @@ fn without_greeting(line: &str) -> Option<&str> {
     (line != "subscribed").then_some(line)
 }
 
+fn subscribe_own_std(port: &str, topic: &str, qos: &str, count: usize) -> Subscriber {
+    let handle = own_std(port);
+    let messages = handle.subscribe(topic, own_qos(qos)).unwrap();
+    Box::new(move || {
+        let _stays = handle;
+        let text = |message: mqtt_std::ReceivedMessage| {
+            let payload = String::from_utf8_lossy(&message.payload).into_owned();
+            format!("{} {} {payload}", message.qos.get(), message.topic())
+        };
+        messages.take(count).map(text).collect()
+    })
+}
+
 impl Peer {
     fn subscribe(
         self,
@@ -112,18 +125,7 @@ impl Peer {
                 rumqttc_5::subscribe(&RumqttcTarget::tcp(port), topic, qos, count)
             }
             Self::Rumqttc(_) => rumqttc_4::subscribe(&RumqttcTarget::tcp(port), topic, qos, count),
-            Self::OwnStd => {
-                let handle = own_std(port);
-                let messages = handle.subscribe(topic, own_qos(qos)).unwrap();
-                Box::new(move || {
-                    let _stays = handle;
-                    let text = |message: mqtt_std::ReceivedMessage| {
-                        let payload = String::from_utf8_lossy(&message.payload).into_owned();
-                        format!("{} {} {payload}", message.qos.get(), message.topic())
-                    };
-                    messages.take(count).map(text).collect()
-                })
-            }
+            Self::OwnStd => subscribe_own_std(port, topic, qos, count),
         }
     }
 

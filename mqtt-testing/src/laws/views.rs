@@ -3,8 +3,8 @@
 
 use mqtt_proto::wire::{self, Fault, Reader, View};
 use mqtt_proto::{
-    DecodeError, Decoded, List, MAX_PACKET, Packet, Properties, PropertyId, PropertyKind, Publish,
-    ReasonCode, Version,
+    Connect, DecodeError, Decoded, List, MAX_PACKET, Packet, Properties, PropertyId, PropertyKind,
+    Publish, ReasonCode, Subscribe, Version,
 };
 
 /// A result of [`wire`]: a view and the length of its packet, or how many bytes are needed, or a fault and its place.
@@ -95,17 +95,7 @@ fn same_fault(error: &DecodeError, fault: Fault, at: usize, bytes: &[u8]) {
 fn same_fields(packet: &Packet<'_>, view: &View<'_>, version: Version) {
     assert_eq!(packet.packet_type().get(), view.kind, "{packet:?}");
     match packet {
-        Packet::Connect(connect) => {
-            assert_eq!(connect.version.level(), view.level & 0x7F);
-            assert_eq!(connect.bridge, view.level & 0x80 != 0);
-            assert_eq!(connect.client_id.as_bytes(), view.topic);
-            assert_eq!(connect.keep_alive, view.id);
-            assert_eq!(connect.clean_start, view.flags & 2 != 0);
-            assert_eq!(connect.will.is_some(), view.flags & 4 != 0);
-            assert_eq!(connect.user_name.is_some(), view.flags & 0x80 != 0);
-            assert_eq!(connect.password.is_some(), view.flags & 0x40 != 0);
-            same_properties(&connect.properties, view);
-        }
+        Packet::Connect(connect) => same_connect(connect, view),
         Packet::ConnAck(connack) => {
             assert_eq!(u8::from(connack.session_present), view.flags);
             let reason = if version.is_v5() {
@@ -124,16 +114,7 @@ fn same_fields(packet: &Packet<'_>, view: &View<'_>, version: Version) {
             );
             same_properties(&ack.properties, view);
         }
-        Packet::Subscribe(subscribe) => {
-            assert_eq!(subscribe.packet_id.get(), view.id);
-            let mut rest = Reader::new(view.body);
-            for subscription in &subscribe.filters {
-                assert_eq!(subscription.filter.as_bytes(), rest.binary());
-                assert_eq!(subscription.qos.get(), rest.u8() & 3);
-            }
-            assert!(rest.rest.is_empty() && rest.fault.is_none());
-            same_properties(&subscribe.properties, view);
-        }
+        Packet::Subscribe(subscribe) => same_subscribe(subscribe, view),
         Packet::Unsubscribe(unsubscribe) => {
             assert_eq!(unsubscribe.packet_id.get(), view.id);
             let mut rest = Reader::new(view.body);
@@ -163,6 +144,29 @@ fn same_fields(packet: &Packet<'_>, view: &View<'_>, version: Version) {
         }
         Packet::PingReq | Packet::PingResp => {}
     }
+}
+
+fn same_connect(connect: &Connect<'_>, view: &View<'_>) {
+    assert_eq!(connect.version.level(), view.level & 0x7F);
+    assert_eq!(connect.bridge, view.level & 0x80 != 0);
+    assert_eq!(connect.client_id.as_bytes(), view.topic);
+    assert_eq!(connect.keep_alive, view.id);
+    assert_eq!(connect.clean_start, view.flags & 2 != 0);
+    assert_eq!(connect.will.is_some(), view.flags & 4 != 0);
+    assert_eq!(connect.user_name.is_some(), view.flags & 0x80 != 0);
+    assert_eq!(connect.password.is_some(), view.flags & 0x40 != 0);
+    same_properties(&connect.properties, view);
+}
+
+fn same_subscribe(subscribe: &Subscribe<'_>, view: &View<'_>) {
+    assert_eq!(subscribe.packet_id.get(), view.id);
+    let mut rest = Reader::new(view.body);
+    for subscription in &subscribe.filters {
+        assert_eq!(subscription.filter.as_bytes(), rest.binary());
+        assert_eq!(subscription.qos.get(), rest.u8() & 3);
+    }
+    assert!(rest.rest.is_empty() && rest.fault.is_none());
+    same_properties(&subscribe.properties, view);
 }
 
 fn same_publish(publish: &Publish<'_>, view: &View<'_>) {

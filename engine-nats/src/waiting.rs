@@ -42,7 +42,7 @@ const BLOCK: usize = 1 << 20;
 /// The stream is compacted when it has this many times the bytes of the entries.
 const COMPACT_AT: u64 = 4;
 
-/// TellNotice a notice to the user of the engine.
+/// Reports a notice to the user of the engine.
 pub(crate) type TellNotice = Arc<dyn Fn(Notice) + Send + Sync>;
 
 /// A process that does not own a journal yet.
@@ -75,7 +75,7 @@ pub(crate) struct Taken {
 }
 
 impl Waiting {
-    /// TellNotice a notice if it is not the one that was told last.
+    /// Reports a notice unless it equals the last one.
     fn tell(&mut self, notice: Notice) {
         if self.told.as_ref() != Some(&notice) {
             (self.notice)(notice.clone());

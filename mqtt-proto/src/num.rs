@@ -1,4 +1,5 @@
-//! Conversions between the widths of whole numbers, for the crates of this workspace. None of them panics or wraps.
+//! Conversions between the widths of whole numbers, for the crates of this workspace. None of them panics. A number that is too large
+//! for the result becomes the largest one; only [`low_byte`] and [`low_half`] cut the upper bytes off.
 
 /// Converts a number of 32 bits to `usize`. Returns `usize::MAX` if it does not fit.
 #[must_use]

@@ -1,8 +1,8 @@
 //! Messages to the peer, until they are acknowledged. This code is the same for both roles.
 //!
 //! ```text
-//!   QoS 1:  PubAck --PUBACK--> done
-//!   QoS 2:  PubRec --PUBREC--> PubComp --PUBCOMP--> done        (5: a PUBREC of 0x80 or more ends the message)
+//!   QoS 1:  Awaits::PUBACK --PUBACK--> done
+//!   QoS 2:  Awaits::PUBREC --PUBREC--> Awaits::PUBCOMP --PUBCOMP--> done    (5: a PUBREC of 0x80 or more ends the message)
 //! ```
 
 use mqtt_proto::num::to_usize;

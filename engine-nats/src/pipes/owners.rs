@@ -83,7 +83,7 @@ impl Owners {
         Ok(owner)
     }
 
-    /// Returns whether a process owns a shard. TellNotice if it opens a pipe although the key is that of another process.
+    /// Returns whether a process owns a shard. Reports a warning if it opens a pipe although the key is that of another process.
     pub(crate) async fn owns(&self, process: OwnerName, shard: u8) -> bool {
         let owner = self.find(shard, |owner| owner == process).await;
         // The owner has no key for a moment when it is late, and nobody knows it while the bucket has no leader.
@@ -135,7 +135,7 @@ impl Owners {
         Ok(value.as_deref().map(Holder::parse))
     }
 
-    /// TellNotice once that a process which does not own a shard does something as its owner.
+    /// Reports, the first time only, that a process which does not own a shard does something as its owner.
     pub(crate) fn tell_stranger(&self, does: &str, shard: u8) {
         if !self.has_told.swap(true, Ordering::Relaxed) {
             let warning = format!("a process {does} shard {shard}, which it does not own");

@@ -32,7 +32,11 @@ impl Typed {
                     names()
                 ))
             })?;
-        let needed = if id == PropertyId::UserProperty { 2 } else { 1 };
+        let needed = if id.kind() == PropertyKind::Pair {
+            2
+        } else {
+            1
+        };
         if values.len() != needed {
             let what = if needed == 2 {
                 "a name and a value"

@@ -1,4 +1,5 @@
-//! Encodes packets. Each type of packet gives its fields, and the layout of its packet type puts them in order.
+//! Encodes packets. A [`Draft`] or a [`Request`] has the fields of a packet, and the layout of its packet type decides their order.
+//! CONNECT, CONNACK and PUBLISH write their fields in their own files.
 
 use crate::error::{EncodeError, Field, Unencodable};
 use crate::id::PacketId;

@@ -400,6 +400,7 @@ macro_rules! encode_errors {
 
         /// An [`EncodeError`] in two bytes, which are passed in a register while the packet is written.
         #[derive(Clone, Copy, Debug)]
+        #[non_exhaustive]
         pub enum Unencodable {
             $($(#[$doc])* $name $(($value))?,)*
         }

@@ -34,6 +34,14 @@ mod varint;
 mod version;
 pub mod wire;
 
+/// Writes packets in two steps, [`packet_len`](write::packet_len) and [`write_packet`](write::write_packet), without the typed
+/// structs. The machines of this workspace write with this module; programs use [`Encode`].
+pub mod write {
+    pub use crate::encode::{Body, Draft, Filter, Request, packet_len, write_packet};
+    pub use crate::error::Unencodable;
+    pub use crate::out::Out;
+}
+
 pub use ack::{Ack, AckKind};
 pub use auth::Auth;
 pub use connack::ConnAck;

@@ -75,7 +75,11 @@ mod content {
         pub(super) const fn is_empty(&self) -> bool {
             match *self {
                 // A block with a topic alias alone has no properties.
-                Self::Wire(block) => matches!(block, [] | [0x23, _, _]),
+                Self::Wire(block) => match block {
+                    [] => true,
+                    [id, _, _] => *id == super::PropertyId::TopicAlias.get(),
+                    _ => false,
+                },
                 Self::Slice(slice, _) => slice.is_empty(),
             }
         }

@@ -14,6 +14,7 @@ use crate::out::Out;
 use crate::properties::Properties;
 use crate::topic::TopicFilter;
 use crate::version::Version;
+use crate::wire::view::options::{NO_LOCAL, RETAIN_AS_PUBLISHED};
 use crate::wire::view::options_fault;
 use crate::wire::{Fault, PacketType, Reader, ReasonCode, View};
 
@@ -63,9 +64,6 @@ pub enum RetainHandling {
     /// 2: never.
     DoNotSend,
 }
-
-const NO_LOCAL: u8 = 0x04;
-const RETAIN_AS_PUBLISHED: u8 = 0x08;
 
 impl<'a> Subscription<'a> {
     /// Makes a subscription without the options of MQTT 5.

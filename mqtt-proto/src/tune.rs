@@ -1,4 +1,4 @@
 //! The choice between fast code and small code, at one place with one name.
 
 /// Whether fast code is preferred to small code: on targets of 64 bits, which are hosts.
-pub(crate) const FAST: bool = cfg!(target_pointer_width = "64");
+pub const FAST: bool = cfg!(target_pointer_width = "64");

@@ -10,7 +10,7 @@
 //! client.rs, server.rs  typed commands and events of the two roles      endpoint.rs  the methods of both
 //! ```
 
-use mqtt_proto::wire::Body;
+use mqtt_proto::write::Body;
 use mqtt_proto::{Auth, Connect, Disconnect, PacketType, ReasonCode, Version};
 
 use crate::config::{Config, SessionLost};

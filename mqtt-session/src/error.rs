@@ -1,6 +1,6 @@
 //! Errors by whose fault they are: [`Refused`] is the caller's, [`Violation`] the peer's. [`Closed`] is why a connection ended.
 
-use mqtt_proto::wire::Unencodable;
+use mqtt_proto::write::Unencodable;
 use mqtt_proto::{DecodeError, EncodeError, PacketId, PacketType, ReasonCode};
 
 /// A command is not possible now. Nothing has changed, and the caller still has what was to be sent.

@@ -5,7 +5,8 @@
 
 use mqtt_journal::{Entry, Machine, Outgoing, Record};
 use mqtt_proto::num::{to_u32, to_usize};
-use mqtt_proto::wire::{View, packet_len};
+use mqtt_proto::wire::View;
+use mqtt_proto::write::packet_len;
 use mqtt_proto::{PacketId, PacketType, PropertyId, Version};
 
 use crate::deferred::Deferred;

@@ -6,7 +6,8 @@
 //! ```
 
 use mqtt_proto::num::to_usize;
-use mqtt_proto::wire::{Reader, View, frame, kind, packet_len, write_packet};
+use mqtt_proto::wire::{Reader, View, frame, kind};
+use mqtt_proto::write::{packet_len, write_packet};
 use mqtt_proto::{Delivery, MAX_PACKET, PacketId, PacketType, Publish, QoS, ReasonCode, Version};
 
 use crate::bytes::copy;

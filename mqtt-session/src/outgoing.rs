@@ -2,7 +2,7 @@
 //! have room and do not wait for messages.
 
 use mqtt_proto::num::{to_u32, to_usize};
-use mqtt_proto::wire::{Body, packet_len, write_packet};
+use mqtt_proto::write::{Body, packet_len, write_packet};
 use mqtt_proto::{PacketType, ReasonCode};
 
 use crate::bytes::{copy, move_down, part};

@@ -7,7 +7,8 @@
 //! A request is not sent again, so only the QoS that each filter asks for is kept.
 
 use mqtt_proto::num::to_usize;
-use mqtt_proto::wire::{Body, Request, kind, packet_len};
+use mqtt_proto::wire::kind;
+use mqtt_proto::write::{Body, Request, packet_len};
 use mqtt_proto::{Properties, Subscription, TopicFilter};
 
 use crate::engine::Engine;

@@ -1,7 +1,7 @@
 //! Constants that tell what a build has. The compiler removes the branch of an `if` on one of them that is never taken.
 
-/// Whether fast code is preferred to small code: on targets of 64 bits, which are hosts.
-pub(crate) const FAST: bool = cfg!(target_pointer_width = "64");
+pub(crate) use mqtt_proto::wire::FAST;
+
 /// Whether the build has MQTT 5.
 pub(crate) const V5: bool = cfg!(feature = "v5");
 /// Whether the build has topic aliases.

@@ -1,4 +1,5 @@
-//! The fixed header: type, flags and length. Only this module decides that bytes are missing.
+//! The fixed header: type, flags and length. [`frame`] tells how many bytes a packet needs; the typed packets (`header.rs`,
+//! `packet.rs`, `publish.rs`) return it to programs. A body is read when it is whole; only PUBLISH can be read from a part.
 
 use super::fault::Fault;
 use super::layout::{Layout, layout};

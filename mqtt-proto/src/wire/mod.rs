@@ -1,10 +1,10 @@
 //! The protocol as data. The machines of this workspace read and write packets with this module.
 //!
 //! Programs use [`crate::Packet`], which is made of this module. Here, a received packet of any type is one [`View`], a fault
-//! is one byte, and one [`Writer`] writes all packets:
+//! is one byte, and one [`Writer`], through [`crate::write`], writes all packets:
 //!
 //! ```text
-//! bytes -> frame()       type, flags, length and limit; only this function reports that bytes are missing
+//! bytes -> frame()       type, flags, length and limit; tells how many bytes the packet needs
 //!       -> Reader        reads the body and keeps the first fault with its place
 //!       -> View::read()  reads a packet of any type into one struct, by the layout of its type
 //! ```
@@ -34,9 +34,7 @@ pub(crate) mod text;
 pub(crate) mod view;
 pub(crate) mod writer;
 
-pub use crate::encode::{Body, Draft, Filter, Request, packet_len, write_packet};
-pub use crate::error::Unencodable;
-pub use crate::out::Out;
+pub use crate::tune::FAST;
 pub use fault::Fault;
 pub use frame::{Frame, frame, varint};
 pub use layout::{Layout, layout};

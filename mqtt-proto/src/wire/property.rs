@@ -168,6 +168,9 @@ macro_rules! identifiers {
             $($(#[$doc])* $name = $id,)*
         }
 
+        /// How many properties there are.
+        const COUNT: usize = [$($id),*].len();
+
         impl PropertyId {
             /// Returns the identifier with this number. `None` if there is no such property.
             #[must_use]
@@ -196,11 +199,6 @@ macro_rules! identifiers {
 }
 
 property_table!(all identifiers);
-
-/// How many properties there are.
-const COUNT: usize = 27;
-/// One more than the highest number.
-const END: usize = 0x2B;
 
 impl PropertyId {
     /// Every identifier, in the order of the numbers.
@@ -261,7 +259,10 @@ use tables::{ALLOWED, ENTRIES, NON_ZERO};
     reason = "evaluated by the compiler"
 )]
 mod tables {
-    use super::{COUNT, END, PropertyId};
+    use super::{COUNT, PropertyId};
+
+    /// One more than the highest number.
+    const END: usize = PropertyId::ALL[COUNT - 1].get() as usize + 1;
 
     /// By number: the layout of the value in the upper three bits, and the number of its bit in the lower five. A number without a
     /// property has bit 31, which no packet allows.

@@ -70,6 +70,7 @@ pub(crate) mod connect {
 pub(crate) mod options {
     pub(crate) const QOS: u8 = 0x03;
     pub(crate) const NO_LOCAL: u8 = 0x04;
+    pub(crate) const RETAIN_AS_PUBLISHED: u8 = 0x08;
     pub(crate) const RETAIN_HANDLING: u8 = 0x30;
     pub(crate) const RESERVED: u8 = 0xC0;
     pub(crate) const RESERVED_311: u8 = 0xFC;

@@ -26,7 +26,8 @@ pub struct Lent<'b> {
     pub kept: &'b mut [u8],
     /// One slot for each message or request that may be on its way.
     pub slots: &'b mut [Slot],
-    /// One slot for each QoS 2 message that may be received and not yet released.
+    /// One slot for each QoS 2 message that may be received and not yet released. With acknowledgement by hand, also one for
+    /// each QoS 1 message that is not acknowledged.
     pub received: &'b mut [ReceiveSlot],
     /// For the topics of aliases, incoming and outgoing ones, with 5 bytes more for each (MQTT 5). Empty if no alias is
     /// announced or assigned.

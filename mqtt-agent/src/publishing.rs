@@ -28,6 +28,9 @@ pub enum Outcome {
     Dropped,
     /// The message exceeds the maximum packet size of the server.
     TooLarge,
+    /// The message waited for a connection, and the server does not support its QoS or retained messages, as its CONNACK says
+    /// (5). It was not sent on this connection.
+    NotSupported,
     /// The client was closed before the message ended.
     Closed,
 }
@@ -54,6 +57,9 @@ impl fmt::Display for Outcome {
             Self::InDoubt => f.write_str("the server lost the session"),
             Self::Dropped => f.write_str("a newer message replaced it"),
             Self::TooLarge => f.write_str("it is larger than the server accepts"),
+            Self::NotSupported => {
+                f.write_str("the server does not support its QoS or retained messages")
+            }
             Self::Closed => f.write_str("the client was closed before it ended"),
         }
     }
@@ -64,6 +70,7 @@ impl From<Ended> for Outcome {
         match how {
             Ended::Dropped => Self::Dropped,
             Ended::TooLarge => Self::TooLarge,
+            Ended::NotSupported => Self::NotSupported,
             Ended::Sent => Self::Sent,
             Ended::Lost => Self::Lost,
             Ended::InDoubt => Self::InDoubt,

@@ -242,6 +242,9 @@ impl Tickets {
                 "the broker lost the session; whether the message arrived is not known",
             )),
             Outcome::TooLarge => Err(fail("the message is larger than the broker takes")),
+            Outcome::NotSupported => Err(fail(
+                "the broker does not support the quality of service or the retain flag of the message",
+            )),
             other => Err(fail(format!("the message was not sent: {other}"))),
         }
     }

@@ -91,6 +91,9 @@ pub enum Ended {
     Dropped,
     /// It is longer than the maximum packet size of the new connection.
     TooLarge,
+    /// The server of the new connection does not support its QoS or retained messages, as its CONNACK says (MQTT 5). The client
+    /// did not send it on this connection.
+    NotSupported,
     /// A QoS 0 message that waited for a connection was sent, or the transport has taken all of a large one. No answer follows.
     Sent,
     /// The connection of a large QoS 0 message ended when the transport had taken a part of it. A QoS 0 message is not sent

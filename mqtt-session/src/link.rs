@@ -4,7 +4,7 @@
 use mqtt_proto::num::to_u16;
 use mqtt_proto::num::to_usize;
 use mqtt_proto::wire::Reader;
-use mqtt_proto::{Properties, PropertyId, QoS, ReasonCode, Subscription, Version};
+use mqtt_proto::{Properties, PropertyId, ReasonCode, Subscription, Version};
 
 use crate::aliases::Aliases;
 use crate::config::Config;
@@ -168,12 +168,16 @@ pub(crate) fn fingerprint(client_id: &[u8]) -> u32 {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Unsupported(u8);
 
+/// These bits are those of the first byte of PUBLISH: the QoS moved down by one, and the retain flag moved up by two.
 const QOS_1: u8 = 1;
 const QOS_2: u8 = 2;
 const RETAIN: u8 = 4;
 const WILDCARDS: u8 = 8;
 const IDENTIFIERS: u8 = 16;
 const SHARED: u8 = 32;
+
+/// The retain flag in the first byte of a PUBLISH.
+const RETAINED: u8 = 1;
 
 impl Unsupported {
     /// Stores a property of the server's CONNACK.
@@ -206,21 +210,19 @@ impl Unsupported {
 
     #[cold]
     fn refuse_publish(self, message: &Outgoing<'_>) -> Result<(), Refused> {
-        let lacked = match message.qos {
-            QoS::AtMostOnce => 0,
-            QoS::AtLeastOnce => QOS_1,
-            QoS::ExactlyOnce => QOS_2,
-        };
-        // 5 [MQTT-3.2.2-11]
-        if self.0 & lacked != 0 {
-            return Err(Refused::NotSupportedByServer(ReasonCode::QoSNotSupported));
+        let refuse = |reason| Err(Refused::NotSupportedByServer(reason));
+        match self.lacked(message.qos.get() << 1 | u8::from(message.retain)) {
+            0 => Ok(()),
+            RETAIN => refuse(ReasonCode::RetainNotSupported),
+            _ => refuse(ReasonCode::QoSNotSupported),
         }
-        // 5 [MQTT-3.2.2-14]
-        if self.0 & RETAIN != 0 && message.retain {
-            let reason = ReasonCode::RetainNotSupported;
-            return Err(Refused::NotSupportedByServer(reason));
-        }
-        Ok(())
+    }
+
+    /// Returns what a message needs that the server does not support. The first byte of its PUBLISH has its QoS and retain flag.
+    #[inline]
+    pub(crate) const fn lacked(self, first: u8) -> u8 {
+        // 5 [MQTT-3.2.2-11] and [MQTT-3.2.2-14]
+        self.0 & (first >> 1 & (QOS_1 | QOS_2) | (first & RETAINED) << 2)
     }
 
     pub(crate) fn subscribe(

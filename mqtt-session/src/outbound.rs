@@ -375,9 +375,8 @@ impl Engine {
                 return false;
             }
             slot.goes(false);
-        } else if len > self.largest_message(m) {
-            // The new connection of a session may have smaller limits. A message that does not fit must not stall the others.
-            self.end(m, index, Ended::TooLarge);
+        } else if let Some(how) = self.cannot_go(m, &slot) {
+            self.end(m, index, how);
             return true;
         } else if message && !self.window_is_open(slot.awaits)
             || JOURNAL && !self.record_again(m, &mut slot)
@@ -408,6 +407,17 @@ impl Engine {
             place.flags = slot.flags;
         }
         true
+    }
+
+    /// Returns how a kept message ends that this connection does not allow. The new connection of a session may have smaller
+    /// limits, and such a message must not stall the others.
+    #[inline]
+    fn cannot_go(&self, m: &Memory<'_>, slot: &Slot) -> Option<Ended> {
+        if to_usize(slot.len) > self.largest_message(m) {
+            return Some(Ended::TooLarge);
+        }
+        let first = *slot.bytes(m.kept()).first()?;
+        (V5 && self.link.unsupported.lacked(first) != 0).then_some(Ended::NotSupported)
     }
 
     /// Handles PUBACK, PUBREC or PUBCOMP. Returns the token of the message that it ended, if it ended one. Waiting messages may

@@ -76,6 +76,7 @@ impl Awaits {
                     Ended::TooLarge => 2,
                     Ended::Sent => 3,
                     Ended::Lost => 4,
+                    Ended::NotSupported => 5,
                 },
         )
     }
@@ -88,6 +89,7 @@ impl Awaits {
             2 => Ended::TooLarge,
             3 => Ended::Sent,
             4 => Ended::Lost,
+            5 => Ended::NotSupported,
             _ => return None,
         })
     }

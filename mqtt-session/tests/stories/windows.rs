@@ -148,6 +148,47 @@ fn more_than_the_receive_maximum_ends_the_connection() {
     }
 }
 
+/// 5 [MQTT-3.2.2-11], [MQTT-3.2.2-14]: a message that waited is not sent to a server whose CONNACK does not support it. It ends,
+/// and the others are sent. Messages that were sent on an earlier connection are no exception.
+#[test]
+fn a_waiting_message_that_the_server_does_not_support_ends() {
+    let not_supported = |token| OwnedEvent::Ended {
+        token,
+        how: Ended::NotSupported,
+    };
+    let mut solo = default(Role::Client, Version::V5);
+    let sent = solo.must_publish(QoS::ExactlyOnce, "sent");
+    solo.disconnect();
+    let retained = Outgoing {
+        retain: true,
+        ..Outgoing::new(TopicName::from_static("a"), QoS::AtLeastOnce, b"retained")
+    };
+    let now = solo.now;
+    let retained = solo.machine.client().publish(&retained, now).unwrap();
+    let small = solo.must_publish(QoS::AtLeastOnce, "y");
+    let waits = solo.must_publish(QoS::ExactlyOnce, "waits");
+    solo.sent();
+    solo.learned();
+    solo.opening.connack.push(Property::MaximumQoS(true));
+    solo.opening.connack.push(Property::RetainAvailable(false));
+    solo.connect(true);
+    solo.feed(&[]);
+    let learned = solo.learned();
+    for token in [sent, retained.unwrap(), waits] {
+        assert!(learned.contains(&not_supported(token)), "{learned:?}");
+    }
+    assert_eq!(
+        publishes(&solo.sent(), Version::V5).0,
+        [(
+            false,
+            QoS::AtLeastOnce,
+            small.packet_id().unwrap().get(),
+            "y".into()
+        )]
+    );
+    assert_eq!(solo.machine.client().pending(), 1);
+}
+
 /// A resumed session with smaller limits does not stall: messages that no longer fit end, and the others are sent.
 #[test]
 fn a_resumed_session_with_a_smaller_packet_size_drains() {

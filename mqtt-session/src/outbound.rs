@@ -313,7 +313,7 @@ impl Engine {
         });
         count < most
             && (count == 0 || bytes <= m.kept_limit().min(self.config.most_kept()))
-            && self.has_slot(m)
+            && self.has_slot(m, most)
     }
 
     /// Ends the oldest message that was never sent. Its packet is removed at once; its end is reported later.

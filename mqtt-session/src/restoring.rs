@@ -9,7 +9,7 @@ use crate::journal::{Journal, low_word};
 use crate::link::fingerprint;
 use crate::memory::Memory;
 use crate::outbound::read_packet;
-use crate::slots::Awaits;
+use crate::slots::{Awaits, NO_LIMIT};
 
 impl Engine {
     /// Takes a record of an earlier process.
@@ -183,8 +183,7 @@ impl Engine {
         awaits: Awaits,
     ) -> Option<usize> {
         let mut slot = self.next_slot(m, awaits);
-        self.place(m, &mut slot, packet.len(), self.config.slots())
-            .ok()?;
+        self.place(m, &mut slot, packet.len(), NO_LIMIT).ok()?;
         Self::slot_room(m, &slot).copy_from_slice(packet);
         self.add(m, slot);
         Some(usize::from(self.session.len).wrapping_sub(1))

@@ -211,6 +211,9 @@ impl Default for Slot {
 /// so that windows of usual size do not allocate again and again.
 const KEPT_WHEN_EMPTY: usize = 256 << 10;
 
+/// For restored messages: an earlier process accepted them within its limits, which may have been higher.
+pub(crate) const NO_LIMIT: usize = usize::MAX;
+
 impl Engine {
     #[inline]
     fn slots_start(&self) -> usize {
@@ -305,7 +308,7 @@ impl Engine {
     }
 
     /// Reserves `len` bytes in `kept` for a slot. The caller writes these bytes, then gives the slot to [`Self::add`]. `most`
-    /// limits the slots that have not ended.
+    /// limits the slots that have not ended; with [`NO_LIMIT`] only the memory limits them and their bytes.
     #[inline]
     pub(crate) fn place(
         &mut self,
@@ -352,7 +355,7 @@ impl Engine {
         most: usize,
     ) -> Result<usize, Refused> {
         if self.taken_slots() >= most.wrapping_add(usize::from(self.session.ended))
-            || !self.has_slot(m)
+            || !self.has_slot(m, most)
         {
             return Err(Refused::Full);
         }
@@ -362,11 +365,11 @@ impl Engine {
         let start = to_usize(self.session.kept_end);
         let end = start.wrapping_add(len);
         // A large message may have made the memory larger than the limit.
-        let within = end <= self.config.most_kept();
+        let within = most == NO_LIMIT || end <= self.config.most_kept();
         if within && end <= m.kept().len() {
             return Ok(start);
         }
-        self.make_kept_room(m, len)
+        self.make_kept_room(m, len, most)
     }
 
     /// Returns how many slots are not free. On small targets none is.
@@ -375,12 +378,12 @@ impl Engine {
         usize::from(self.session.len.saturating_sub(free))
     }
 
-    /// Returns whether there is room for one more slot. The others may move.
-    pub(crate) fn has_slot(&mut self, m: &mut Memory<'_>) -> bool {
+    /// Returns whether there is room for one more slot, if `most` may have not ended. The others may move.
+    pub(crate) fn has_slot(&mut self, m: &mut Memory<'_>, most: usize) -> bool {
         let len = usize::from(self.session.len);
         let end = self.slots_start().wrapping_add(len);
         // The number of dropped messages whose end was not fetched is limited as well.
-        self.taken_slots() < self.config.slots().saturating_mul(2)
+        self.taken_slots() < self.config.slots().max(most).saturating_mul(2)
             && (end < m.slots().len() || GROWS && self.make_table_room(m, end))
     }
 
@@ -427,7 +430,12 @@ impl Engine {
     }
 
     #[cold]
-    fn make_kept_room(&mut self, m: &mut Memory<'_>, len: usize) -> Result<usize, Refused> {
+    fn make_kept_room(
+        &mut self,
+        m: &mut Memory<'_>,
+        len: usize,
+        most: usize,
+    ) -> Result<usize, Refused> {
         check_size(len, m.kept_limit())?;
         if !LARGE {
             self.compact(m);
@@ -438,7 +446,7 @@ impl Engine {
         let lengths = self.slots(m).iter().map(|slot| to_usize(slot.len));
         let live: usize = lengths.sum();
         // One message may be longer than the limit if no other is kept.
-        let limit = if live == 0 {
+        let limit = if live == 0 || most == NO_LIMIT {
             usize::MAX
         } else {
             self.config.most_kept()

@@ -7,6 +7,7 @@ use crate::{ConnectionId, PlaceOf, Statistics};
 
 /// A decision on a CONNECT or on a step of an authentication.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum Verdict {
     /// The client is authenticated.
     Accept,

@@ -1,11 +1,14 @@
 //! Checks the broker's journal: refusals without room, packets that wait for records, and that any bytes are restored or refused.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
 
 use mqtt_broker::proto::{Packet, Publish, TopicName, Version};
 use mqtt_broker::records::broker::{Entry, NEVER, Session};
-use mqtt_broker::records::{Format, Kind, Machine, Record, Records};
-use mqtt_broker::{Broker, ClientInfo, Config, ConnectionId, Hooks, Instant, Next, StorageFailure};
+use mqtt_broker::records::{Fault, Format, Kind, Machine, Record, Records};
+use mqtt_broker::{
+    Broker, ClientInfo, Config, ConnectionId, Hooks, Instant, Next, RestoreError, StorageFailure,
+};
 use mqtt_testing::laws::journal;
 use mqtt_testing::packets::encode;
 use proptest::prelude::*;
@@ -463,4 +466,12 @@ fn restart(records: &[u8]) -> Broker<Open> {
     broker.restored(NOW).unwrap();
     store(&mut broker);
     broker
+}
+
+/// The text of the error of a record is that of its fault, so the fault is not printed a second time as its source.
+#[test]
+fn the_error_of_a_damaged_record_has_its_text_once() {
+    let error = RestoreError::from(Fault::Key);
+    assert_eq!(error.to_string(), Fault::Key.to_string());
+    assert!(error.source().is_none());
 }

@@ -202,6 +202,7 @@ const fn widen(number: u32) -> u64 {
 
 /// What happens to a message that is published while there is no connection, or while it is ending.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum Offline {
     /// It is refused with [`crate::Refused::Offline`].
     Reject,
@@ -216,6 +217,7 @@ pub enum Offline {
 
 /// What happens to unacknowledged messages when the peer has lost the session.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum SessionLost {
     /// They are sent as new messages. The peer's application may get a message twice, even at QoS 2. A QoS 2 message whose
     /// PUBREC has arrived ends in [`crate::Ended::InDoubt`].
@@ -227,6 +229,7 @@ pub enum SessionLost {
 
 /// Who acknowledges incoming messages.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum Acknowledge {
     /// The session, in the step that returns the message.
     #[default]

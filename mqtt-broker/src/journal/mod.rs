@@ -39,6 +39,7 @@ use saved::Saved;
 
 /// Why records cannot be stored.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum StorageFailure {
     /// There is no room, but there may be later: [`Broker::storage_recovered`].
     Full,

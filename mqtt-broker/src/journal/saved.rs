@@ -28,7 +28,7 @@ use crate::session::Will;
 #[non_exhaustive]
 pub enum RestoreError {
     /// A record is damaged.
-    #[error("{0}")]
+    #[error(transparent)]
     Damaged(#[from] Fault),
     /// The messages in flight take more than twice [`crate::Config::connection_bytes_total`], without the largest one of each session.
     /// This is the only limit that refuses records: they are not damaged, and a higher limit restores them.

@@ -12,6 +12,7 @@ use crate::shards::shard_of_link;
 
 /// Whose sessions a limit counts.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[non_exhaustive]
 pub enum PlaceOf {
     /// All sessions.
     Server,

@@ -56,6 +56,7 @@ impl<H: Hooks> Broker<H> {
         let (reason, data) = match verdict {
             Verdict::Accept | Verdict::AcceptAs(_) => (ReasonCode::Success, None),
             Verdict::AcceptWith(data) => (ReasonCode::Success, Some(&data[..])),
+            // 5 [MQTT-4.12.0-2]
             Verdict::Continue(data) => (ReasonCode::ContinueAuthentication, Some(&data[..])),
             Verdict::Later => return,
             // 5 [MQTT-4.12.1-2]

@@ -118,6 +118,7 @@ impl<H: Hooks> Broker<H> {
             }
             Verdict::Refuse(reason) => self.refuse_client(index, connect, reason, now),
             Verdict::Later => self.keep_connect(index, packet),
+            // 5 [MQTT-4.12.0-2]
             Verdict::Continue(data) => {
                 self.keep_connect(index, packet);
                 let reason = ReasonCode::ContinueAuthentication;
@@ -364,6 +365,7 @@ impl<H: Hooks> Broker<H> {
         if let Some(idle) = session.idle.take() {
             self.unused_sessions.remove(&idle);
         }
+        // 5 [MQTT-3.1.3-9]: a will whose delay has not passed is not sent any more.
         session.take_will(&mut self.will_bytes);
         connection.session = Some(key);
         let most = connect.properties.receive_maximum().unwrap_or(u16::MAX);

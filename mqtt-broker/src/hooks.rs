@@ -17,7 +17,7 @@ pub enum Verdict {
     AcceptAs(String),
     /// The client is refused. The reason is sent as far as the version allows.
     Refuse(ReasonCode),
-    /// The authentication continues with an AUTH that has this data (5 \[MQTT-4.12.0-2\]).
+    /// The authentication continues with an AUTH that has this data.
     Continue(Vec<u8>),
     /// There is no decision yet: the host calls [`crate::Broker::decide`]. Only this connection waits.
     Later,

@@ -26,7 +26,7 @@ pub(crate) struct Message {
     head: u32,
     /// The quality of service of its PUBLISH.
     qos: QoS,
-    /// When it expires (5 \[MQTT-3.3.2-5\]).
+    /// The time at which the message expires.
     expires: Option<Instant>,
     /// The number of its publisher's client identifier, if it is needed later.
     from: Option<u64>,

@@ -24,7 +24,7 @@ use crate::rights::Rights;
 #[derive(Debug)]
 pub(crate) struct Will {
     pub(crate) message: Message,
-    /// How long after the end of the connection it is due (5 \[MQTT-3.1.3-9\]).
+    /// How long after the end of the connection the will is due.
     pub(crate) delay: Duration,
 }
 

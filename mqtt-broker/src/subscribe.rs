@@ -104,8 +104,8 @@ impl<H: Hooks> Broker<H> {
             return usize::MAX;
         };
         let identifier = subscribe.properties.subscription_identifiers().next();
-        // 3.1.1 [MQTT-3.8.4-4], 5 [MQTT-3.8.4-5] and [MQTT-3.9.3-1]: one after the other, a code for each in their
-        // order.
+        // 3.1.1 [MQTT-3.8.4-4] and [MQTT-3.9.3-1], 5 [MQTT-3.8.4-5] and [MQTT-3.9.3-1]: one after the other, a code for each in
+        // their order.
         for mut subscription in filters {
             if is_bridge {
                 // What it would ask for in MQTT 5, so that no message goes round between two brokers.

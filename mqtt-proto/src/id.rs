@@ -46,13 +46,13 @@ impl fmt::Display for PacketId {
     }
 }
 
-/// A topic alias of MQTT 5: 1 to 65,535 (5 \[MQTT-3.3.2-8\]).
+/// A topic alias of MQTT 5: 1 to 65,535.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct TopicAlias(NonZeroU16);
 
 impl TopicAlias {
-    /// Makes a topic alias. Returns `None` for zero.
+    /// Makes a topic alias. Returns `None` for zero (5 \[MQTT-3.3.2-8\]).
     #[must_use]
     pub const fn new(alias: u16) -> Option<Self> {
         match NonZeroU16::new(alias) {

@@ -179,7 +179,7 @@ impl Body for Subscribe<'_> {
     }
 }
 
-/// The server's answer to SUBSCRIBE, with a code for each filter in the order of the filters (3.1.1 \[MQTT-3.9.3-1\]).
+/// The server's answer to SUBSCRIBE, with a code for each filter in the order of the filters.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct SubAck<'a> {
     /// The packet identifier of the SUBSCRIBE.

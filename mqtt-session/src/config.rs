@@ -21,7 +21,7 @@ pub struct Config {
     /// for 5, messages kept in 3.1.1 end in [`crate::Ended::InDoubt`], and the other way round.
     pub version: Version,
     /// How many QoS 1 and QoS 2 messages may be on their way to the peer at once. At least 1, default 128. The peer's receive
-    /// maximum (5 \[MQTT-4.9.0-1\]) can only lower it.
+    /// maximum can only lower it.
     pub window: u16,
     /// How many of them may be at QoS 2. At least 1, default 20, because Mosquitto closes a 3.1.1 connection with more.
     #[cfg(feature = "policies")]

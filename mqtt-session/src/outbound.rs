@@ -234,6 +234,7 @@ impl Engine {
     #[inline]
     fn window_is_open(&self, awaits: Awaits) -> bool {
         // 5 [MQTT-3.3.4-8], [MQTT-3.3.4-10] and [MQTT-4.9.0-3]: only messages need the window; no other packet waits for it.
+        // 5 [MQTT-4.9.0-1]: its size is at least 1 and at most the receive maximum of the peer.
         let link = &self.link;
         let most = self.config.window.min(link.peers.receive_maximum).max(1);
         link.in_flight < most

@@ -117,7 +117,9 @@ fn flags_fault(flags: u8, layout: Layout) -> Fault {
     if !layout.has(Layout::EXISTS) {
         Fault::RESERVED_TYPE
     } else if flags != layout.flags() {
-        // 3.1.1 [MQTT-2.2.2-1], [MQTT-2.2.2-2] and [MQTT-3.14.1-1], 5 [MQTT-2.1.3-1], [MQTT-3.14.1-1] and [MQTT-3.15.1-1]
+        // 3.1.1 [MQTT-2.2.2-1], [MQTT-2.2.2-2] and [MQTT-3.14.1-1], 5 [MQTT-2.1.3-1], [MQTT-3.14.1-1] and [MQTT-3.15.1-1];
+        // PUBREL: 3.1.1 [MQTT-3.6.1-1], 5 [MQTT-3.6.1-1]; SUBSCRIBE: 3.1.1 [MQTT-3.8.1-1], 5 [MQTT-3.8.1-1];
+        // UNSUBSCRIBE: 3.1.1 [MQTT-3.10.1-1], 5 [MQTT-3.10.1-1]
         Fault::FLAGS
     } else {
         Fault::NONE

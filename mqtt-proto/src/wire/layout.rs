@@ -110,7 +110,6 @@ static LAYOUT_311: [u16; 16] = [
     set(&[L::EXISTS, L::BOTH, L::TOPIC, L::ID, L::PAYLOAD]),
     set(&[L::EXISTS, L::BOTH, L::ID]),
     set(&[L::EXISTS, L::BOTH, L::ID]),
-    // 3.1.1 [MQTT-3.6.1-1], 5 [MQTT-3.6.1-1]
     set(&[L::EXISTS, L::BOTH, L::ID, L::FLAG_2]),
     set(&[L::EXISTS, L::BOTH, L::ID]),
     set(&[
@@ -119,11 +118,9 @@ static LAYOUT_311: [u16; 16] = [
         L::ID,
         L::FILTERS,
         L::OPTIONS,
-        // 3.1.1 [MQTT-3.8.1-1], 5 [MQTT-3.8.1-1]
         L::FLAG_2,
     ]),
     set(&[L::EXISTS, L::TO_CLIENT, L::ID, L::CODES]),
-    // 3.1.1 [MQTT-3.10.1-1], 5 [MQTT-3.10.1-1]
     set(&[L::EXISTS, L::TO_SERVER, L::ID, L::FILTERS, L::FLAG_2]),
     set(&[L::EXISTS, L::TO_CLIENT, L::ID]),
     set(&[L::EXISTS, L::TO_SERVER]),

@@ -113,9 +113,7 @@ pub(super) const TWO: u8 = 1;
 pub(super) const FOUR: u8 = 2;
 pub(super) const NUMBER: u8 = 3;
 const BINARY: u8 = 4;
-// 5 [MQTT-3.3.2-19]
 const TEXT: u8 = 5;
-// 5 [MQTT-3.3.2-13]
 const NAME: u8 = 6;
 const PAIR: u8 = 7;
 
@@ -457,11 +455,12 @@ impl<'a> Reader<'a> {
                     body.binary();
                     continue;
                 }
-                // 5 [MQTT-3.3.2-14]
+                // 5 [MQTT-3.3.2-13] and [MQTT-3.3.2-14]: the response topic.
                 NAME => {
                     body.name();
                     continue;
                 }
+                // 5 [MQTT-3.3.2-19]: the content type is among these.
                 _ => {
                     if form == PAIR {
                         body.text();

@@ -130,34 +130,6 @@ struct Client<'p> {
 }
 
 impl Client<'_> {
-    /// Does something with the transport, or with the stages above it.
-    fn with<T, R>(
-        &mut self,
-        transport: &mut T,
-        cx: &mut Context<'_>,
-        work: impl FnOnce(&mut dyn Wire) -> R,
-    ) -> R
-    where
-        T: AsyncRead + AsyncWrite + Unpin,
-    {
-        let mut wire = Polled { transport, cx };
-        match &mut self.staged {
-            Some(staged) => work(&mut staged.over(&mut wire, self.id, self.peers)),
-            None => work(&mut wire),
-        }
-    }
-
-    /// Ends the stages after an error, and logs it if it is one of theirs.
-    fn say_goodbye<T>(&mut self, transport: &mut T, cx: &mut Context<'_>)
-    where
-        T: AsyncRead + AsyncWrite + Unpin,
-    {
-        self.with(transport, cx, |wire| wire.write_last(&[]));
-        if let Some(staged) = &mut self.staged {
-            staged.log_failure(self.id, self.peers);
-        }
-    }
-
     /// Returns whether the transport has more bytes than the stages have read in this turn.
     fn has_more(&mut self) -> bool {
         let staged = self.staged.as_mut();
@@ -173,6 +145,33 @@ impl Client<'_> {
         }
         #[cfg(not(feature = "files"))]
         let _ = (peer, owner, why, self.peers);
+    }
+}
+
+/// The client on its transport.
+struct Reached<'c, 'p, T> {
+    client: &'c mut Client<'p>,
+    transport: &'c mut T,
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Reached<'_, '_, T> {
+    /// Does something with the transport, or with the stages above it.
+    fn with<R>(&mut self, cx: &mut Context<'_>, work: impl FnOnce(&mut dyn Wire) -> R) -> R {
+        let transport = &mut *self.transport;
+        let mut wire = Polled { transport, cx };
+        let Client { id, staged, peers } = &mut *self.client;
+        match staged {
+            Some(staged) => work(&mut staged.over(&mut wire, *id, peers)),
+            None => work(&mut wire),
+        }
+    }
+
+    /// Ends the stages after an error, and logs it if it is one of theirs.
+    fn say_goodbye(&mut self, cx: &mut Context<'_>) {
+        self.with(cx, |wire| wire.write_last(&[]));
+        if let Some(staged) = &mut self.client.staged {
+            staged.log_failure(self.client.id, self.client.peers);
+        }
     }
 }
 
@@ -237,23 +236,24 @@ impl Both {
     }
 
     /// Passes bytes until the connection has ended.
-    fn serve<T: AsyncRead + AsyncWrite + Unpin>(
+    fn serve<'c, T: AsyncRead + AsyncWrite + Unpin>(
         mut self,
-        client: &mut Client<'_>,
-        transport: &mut T,
+        client: &'c mut Client<'_>,
+        transport: &'c mut T,
         space: &mut std::rc::Rc<std::cell::RefCell<Box<[u8]>>>,
     ) -> impl Future<Output = ()> {
+        let mut reached = Reached { client, transport };
         poll_fn(move |cx| {
             for _ in 0..ROUNDS {
                 let mut space = space.borrow_mut();
-                let up = self.up(client, transport, &mut space, cx);
-                let down = self.down(client, transport, &mut space, cx);
+                let up = self.up(&mut reached, &mut space, cx);
+                let down = self.down(&mut reached, &mut space, cx);
                 if down.is_ready() {
                     self.lingers = None;
                 }
                 match (up, down) {
                     (Poll::Ready(Err(_)), _) => {
-                        client.say_goodbye(transport, cx);
+                        reached.say_goodbye(cx);
                         return Poll::Ready(());
                     }
                     (_, Poll::Ready(Err(_))) => {
@@ -261,7 +261,7 @@ impl Both {
                         self.is_deaf = true;
                         self.down.bytes = BytesMut::new();
                     }
-                    (Poll::Pending, Poll::Pending) if client.has_more() => break,
+                    (Poll::Pending, Poll::Pending) if reached.client.has_more() => break,
                     (Poll::Pending, Poll::Pending) => return self.is_over(cx),
                     _ => {}
                 }
@@ -288,8 +288,7 @@ impl Both {
     /// Does the next step towards the process. An error ends the connection of the client.
     fn up<T: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
-        client: &mut Client<'_>,
-        transport: &mut T,
+        client: &mut Reached<'_, '_, T>,
         space: &mut [u8],
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
@@ -297,7 +296,7 @@ impl Both {
             // Nobody takes it.
             self.up.bytes = BytesMut::new();
             if !self.up.has_ended {
-                let n = ready!(client.with(transport, cx, |wire| wire.discard(space)))?;
+                let n = ready!(client.with(cx, |wire| wire.discard(space)))?;
                 self.up.has_ended = n == 0;
                 return Poll::Ready(Ok(()));
             }
@@ -311,7 +310,7 @@ impl Both {
             }
         } else if !self.up.has_ended {
             let bytes = &mut self.up.bytes;
-            let n = ready!(client.with(transport, cx, |wire| wire.read_onto(bytes, space)))?;
+            let n = ready!(client.with(cx, |wire| wire.read_onto(bytes, space)))?;
             self.up.has_ended = n == 0;
         } else if !self.up.is_shut {
             let _ = ready!(Pin::new(&mut *pipe).poll_shutdown(cx));
@@ -325,8 +324,7 @@ impl Both {
     /// Does the next step towards the client.
     fn down<T: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
-        client: &mut Client<'_>,
-        transport: &mut T,
+        client: &mut Reached<'_, '_, T>,
         space: &mut [u8],
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
@@ -336,7 +334,7 @@ impl Both {
         }
         if !down.bytes.is_empty() {
             let bytes = &down.bytes;
-            let n = ready!(client.with(transport, cx, |wire| wire.write(bytes)))?;
+            let n = ready!(client.with(cx, |wire| wire.write(bytes)))?;
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -345,7 +343,7 @@ impl Both {
         }
         let flushed = match self.is_deaf {
             true => Poll::Ready(Ok(())),
-            false => client.with(transport, cx, |wire| wire.flush()),
+            false => client.with(cx, |wire| wire.flush()),
         };
         if !down.has_ended {
             if let Poll::Ready(Err(error)) = flushed {
@@ -368,7 +366,7 @@ impl Both {
         }
         ready!(flushed)?;
         if !self.is_deaf {
-            ready!(client.with(transport, cx, |wire| wire.shut_down()))?;
+            ready!(client.with(cx, |wire| wire.shut_down()))?;
         }
         down.is_shut = true;
         Poll::Ready(Ok(()))

@@ -69,6 +69,23 @@ impl Stream {
     }
 }
 
+impl Stream {
+    fn write_by(
+        &mut self,
+        write: impl Fn(&mut dyn Write) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        if !self.writable {
+            return Poll::Pending;
+        }
+        let written = retried(|| match &mut self.socket {
+            Socketed::Tcp(stream) => write(stream),
+            Socketed::Unix(stream) => write(stream),
+        });
+        self.writable = written.is_ready();
+        written
+    }
+}
+
 /// What the poll tells about a socket.
 const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
@@ -108,27 +125,11 @@ impl Wire for Stream {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if !self.writable {
-            return Poll::Pending;
-        }
-        let written = retried(|| match &mut self.socket {
-            Socketed::Tcp(stream) => stream.write(bytes),
-            Socketed::Unix(stream) => stream.write(bytes),
-        });
-        self.writable = written.is_ready();
-        written
+        self.write_by(|stream| stream.write(bytes))
     }
 
     fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        if !self.writable {
-            return Poll::Pending;
-        }
-        let written = retried(|| match &mut self.socket {
-            Socketed::Tcp(stream) => stream.write_vectored(slices),
-            Socketed::Unix(stream) => stream.write_vectored(slices),
-        });
-        self.writable = written.is_ready();
-        written
+        self.write_by(|stream| stream.write_vectored(slices))
     }
 
     fn shut_down(&mut self) -> Poll<io::Result<()>> {

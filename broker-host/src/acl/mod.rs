@@ -182,30 +182,34 @@ impl Acl {
     /// of them.
     #[must_use]
     pub fn may_read_some(&self, client: &ClientInfo<'_>, filter: TopicFilter<'_>) -> bool {
-        let (names, filter) = (names(client), levels(&filter));
-        self.any(client, |rules| {
-            rules.allow.overlaps(filter, names, Wanted::Read)
-        }) && !self.any(client, |rules| {
-            rules.deny.covers(filter, names, Wanted::Read)
-        })
+        self.allows(client, filter, Tree::overlaps, Tree::covers)
     }
 
     /// Returns whether a client may read every topic that the filter matches: one rule allows all of them, and no rule denies one
     /// of them.
     #[must_use]
     pub fn may_read_all(&self, client: &ClientInfo<'_>, filter: TopicFilter<'_>) -> bool {
-        let (names, filter) = (names(client), levels(&filter));
-        self.any(client, |rules| {
-            rules.allow.covers(filter, names, Wanted::Read)
-        }) && !self.any(client, |rules| {
-            rules.deny.overlaps(filter, names, Wanted::Read)
-        })
+        self.allows(client, filter, Tree::covers, Tree::overlaps)
     }
 
     /// Returns whether a client may read messages of a topic.
     #[must_use]
     pub fn may_read(&self, client: &ClientInfo<'_>, topic: TopicName<'_>) -> bool {
         self.may(client, topic, Wanted::Read)
+    }
+
+    /// Returns whether a client may read a filter: `allowing` tells whether a tree allows it, and `denying` whether it denies it.
+    fn allows(
+        &self,
+        client: &ClientInfo<'_>,
+        filter: TopicFilter<'_>,
+        allowing: fn(&Tree, &str, Names<'_>, Wanted) -> bool,
+        denying: fn(&Tree, &str, Names<'_>, Wanted) -> bool,
+    ) -> bool {
+        let (names, filter) = (names(client), levels(&filter));
+        let is_allowed = |rules: &Rules| allowing(&rules.allow, filter, names, Wanted::Read);
+        let is_denied = |rules: &Rules| denying(&rules.deny, filter, names, Wanted::Read);
+        self.any(client, is_allowed) && !self.any(client, is_denied)
     }
 
     fn may(&self, client: &ClientInfo<'_>, topic: TopicName<'_>, wanted: Wanted) -> bool {

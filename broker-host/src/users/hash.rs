@@ -243,13 +243,14 @@ mod tests {
         }
     }
 
+    const CHEAP: Cost = Cost {
+        memory_kib: 64,
+        iterations: 1,
+    };
+
     #[test]
     fn a_parallelism_beyond_the_maximum_is_refused() {
-        let cost = Cost {
-            memory_kib: 64,
-            iterations: 1,
-        };
-        let good = make(b"secret", cost).unwrap();
+        let good = make(b"secret", CHEAP).unwrap();
         for lanes in ["16777216", "536870912", "3333333333", "4294967295"] {
             let wrong = good.replace("p=1", &format!("p={lanes}"));
             assert!(Hash::parse(&wrong).is_err(), "{wrong}");
@@ -260,11 +261,7 @@ mod tests {
 
     #[test]
     fn a_hash_that_takes_too_much_memory_or_time_is_refused() {
-        let cost = Cost {
-            memory_kib: 64,
-            iterations: 1,
-        };
-        let good = make(b"secret", cost).unwrap();
+        let good = make(b"secret", CHEAP).unwrap();
         let with = |memory: u32, passes: u32| {
             let hash = good.replace("m=64,t=1", &format!("m={memory},t={passes}"));
             Hash::parse(&hash).map(|_| ())

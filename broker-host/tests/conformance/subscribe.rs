@@ -24,24 +24,23 @@ pub(crate) fn filters_to_leave_are_text(version: Version) {
     closes(version, &replaced(&packet, version, b"def", b"d\xFFf"));
 }
 
-pub(crate) fn a_subscribe_without_filters_closes(version: Version) {
+/// Checks the answer to a SUBSCRIBE or UNSUBSCRIBE with this first byte that has no filters.
+fn closes_without_filters(version: Version, first: u8) {
     let empty: &[u8] = if version.is_v5() {
-        &[0x82, 3, 0, 1, 0]
+        &[first, 3, 0, 1, 0]
     } else {
-        &[0x82, 2, 0, 1]
+        &[first, 2, 0, 1]
     };
     let reason = closes(version, empty);
     assert_eq!(reason, version.is_v5().then_some(ReasonCode::ProtocolError));
 }
 
+pub(crate) fn a_subscribe_without_filters_closes(version: Version) {
+    closes_without_filters(version, 0x82);
+}
+
 pub(crate) fn an_unsubscribe_without_filters_closes(version: Version) {
-    let empty: &[u8] = if version.is_v5() {
-        &[0xA2, 3, 0, 1, 0]
-    } else {
-        &[0xA2, 2, 0, 1]
-    };
-    let reason = closes(version, empty);
-    assert_eq!(reason, version.is_v5().then_some(ReasonCode::ProtocolError));
+    closes_without_filters(version, 0xA2);
 }
 
 pub(crate) fn reserved_subscription_options_close(version: Version) {

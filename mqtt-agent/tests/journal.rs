@@ -3,8 +3,7 @@
 
 use bytes::BytesMut;
 use mqtt_agent::proto::{
-    ConnAck, Connect, Decoded, MAX_PACKET, Packet, Properties, QoS, Subscription, TopicFilter,
-    TopicName, Version,
+    ConnAck, Connect, Packet, Properties, QoS, Subscription, TopicFilter, TopicName, Version,
 };
 use mqtt_agent::session::records::{Fault, Format, Kind, Machine, Record, Records};
 use mqtt_agent::session::{Instant, Outgoing, Refused};
@@ -13,7 +12,7 @@ use mqtt_agent::{
     RestoreError, RouteId, Unclaimed,
 };
 use mqtt_testing::laws::restarts::{restores_or_refuses, sample};
-use mqtt_testing::packets::{encode, publish};
+use mqtt_testing::packets::{encode, packets_in, publish};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -78,7 +77,7 @@ impl Story {
     /// Connects, and returns the clean start of CONNECT.
     fn connect(&mut self, session_present: bool) -> bool {
         let sent = self.open();
-        let packets = packets(&sent, self.options.version);
+        let packets: Vec<_> = packets_in(&sent, self.options.version).collect();
         let [Packet::Connect(Connect { clean_start, .. })] = packets[..] else {
             panic!("{packets:?}");
         };
@@ -95,7 +94,7 @@ impl Story {
     /// whether it has a will, and whether the client accepts the connection.
     fn try_to_connect(&mut self, session_present: bool) -> ((bool, bool), bool) {
         let sent = self.open();
-        let packets = packets(&sent, self.options.version);
+        let packets: Vec<_> = packets_in(&sent, self.options.version).collect();
         let [Packet::Connect(connect)] = packets[..] else {
             panic!("{packets:?}");
         };
@@ -132,7 +131,7 @@ impl Story {
     /// Returns the outgoing packets as text.
     fn says(&mut self) -> Vec<String> {
         let sent = self.sent();
-        let word = |packet: &Packet<'_>| match packet {
+        let word = |packet: Packet<'_>| match packet {
             Packet::Subscribe(subscribe) => {
                 let filters = subscribe.filters.iter();
                 filters.map(|f| format!("subscribe {}", f.filter)).collect()
@@ -145,8 +144,7 @@ impl Story {
             }
             other => vec![format!("{:?}", other.packet_type())],
         };
-        packets(&sent, self.options.version)
-            .iter()
+        packets_in(&sent, self.options.version)
             .flat_map(word)
             .collect()
     }
@@ -181,16 +179,6 @@ impl Story {
         let message = Outgoing::new(TopicName::from_static("up"), qos, b"x");
         self.agent.publish(&message, self.now).map(drop)
     }
-}
-
-fn packets(mut bytes: &[u8], version: Version) -> Vec<Packet<'_>> {
-    let mut packets = Vec::new();
-    while let Ok(Decoded::Packet { packet, consumed }) = Packet::decode(bytes, version, MAX_PACKET)
-    {
-        packets.push(packet);
-        bytes = &bytes[consumed..];
-    }
-    packets
 }
 
 /// Messages that were accepted without a connection are sent after a crash, in their order.

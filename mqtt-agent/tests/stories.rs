@@ -4,15 +4,15 @@ use std::collections::HashMap;
 
 use bytes::BytesMut;
 use mqtt_agent::proto::{
-    AckKind, ConnAck, Decoded, List, MAX_PACKET, Packet, PacketId, PacketType, Properties, Publish,
-    QoS, ReasonCode, SubAck, Subscription, TopicFilter, TopicName, UnsubAck, Version,
+    AckKind, ConnAck, List, Packet, PacketId, PacketType, Properties, Publish, QoS, ReasonCode,
+    SubAck, Subscription, TopicFilter, TopicName, UnsubAck, Version,
 };
 use mqtt_agent::session::{Instant, Offline, Outgoing, Refused};
 use mqtt_agent::{
     Accepted, AcknowledgeWhen, Agent, AgentEvent, ConnectionEvent, Error, Flow, NextDial, Options,
     Outcome, QoS0Overflow, ReceivedMessage, RouteId,
 };
-use mqtt_testing::packets::{ack, encode, publish};
+use mqtt_testing::packets::{ack, encode, packet_types, publish};
 
 struct Story {
     agent: Agent,
@@ -74,15 +74,7 @@ impl Story {
     fn sent(&mut self) -> Vec<PacketType> {
         let bytes = self.agent.outgoing().to_vec();
         self.agent.sent(bytes.len());
-        let mut rest = &bytes[..];
-        let mut types = Vec::new();
-        while let Ok(Decoded::Packet { packet, consumed }) =
-            Packet::decode(rest, Version::V311, MAX_PACKET)
-        {
-            types.push(packet.packet_type());
-            rest = &rest[consumed..];
-        }
-        types
+        packet_types(&bytes, Version::V311)
     }
 
     fn subscribe(&mut self, filter: &str) -> RouteId {

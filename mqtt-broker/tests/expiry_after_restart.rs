@@ -4,10 +4,10 @@ use mqtt_broker::records::broker::Entry;
 use mqtt_broker::records::{Format, Machine, Records};
 use mqtt_broker::{Broker, Config, ConnectionId, Hooks, Instant};
 use mqtt_session::proto::{
-    Connect, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Property, Publish, QoS, Subscribe,
-    Subscription, TopicFilter, TopicName, Version,
+    Connect, Delivery, Packet, PacketId, Property, Publish, QoS, Subscribe, Subscription,
+    TopicFilter, TopicName, Version,
 };
-use mqtt_testing::packets::encode;
+use mqtt_testing::packets::{encode, packets_in};
 
 struct Open(u128);
 
@@ -116,17 +116,14 @@ impl Recorded {
     fn hears(&mut self, id: ConnectionId) -> Vec<(String, Option<u32>)> {
         let bytes = self.broker.outgoing(id).to_vec();
         self.broker.sent(id, bytes.len(), NOW);
-        let (mut heard, mut at) = (Vec::new(), 0);
-        while let Ok(Decoded::Packet { packet, consumed }) =
-            Packet::decode(&bytes[at..], Version::V5, MAX_PACKET)
-        {
-            at += consumed;
-            if let Packet::Publish(publish) = packet {
+        let heard = packets_in(&bytes, Version::V5).filter_map(|packet| match packet {
+            Packet::Publish(publish) => {
                 let expires = publish.properties.message_expiry_interval();
-                heard.push((publish.topic.as_str().to_owned(), expires));
+                Some((publish.topic.as_str().to_owned(), expires))
             }
-        }
-        heard
+            _ => None,
+        });
+        heard.collect()
     }
 }
 

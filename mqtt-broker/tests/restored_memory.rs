@@ -1,14 +1,14 @@
 //! Checks limits while a broker reads its records: what an earlier process accepted stays, and the memory is proportional to the
 //! bytes of the records.
 
-use mqtt_broker::proto::{Decoded, MAX_PACKET, Packet, PacketId, Publish, QoS, TopicName, Version};
+use mqtt_broker::proto::{Packet, PacketId, Publish, QoS, TopicName, Version};
 use mqtt_broker::records::broker::{
     Away, Delivery, Entry, Identifiers, Message, NEVER, Retained, Session, Subscription, Target,
     Targets,
 };
 use mqtt_broker::records::{Format, Machine, Records};
 use mqtt_broker::{Broker, Config, Hooks, Instant, RestoreError, Restored};
-use mqtt_testing::packets::encode;
+use mqtt_testing::packets::{encode, packets_in};
 
 #[derive(Default)]
 struct Open;
@@ -174,11 +174,7 @@ fn hears_all(broker: &mut Broker<Open>) -> (u32, bool) {
         broker.stored(n);
         let heard = broker.outgoing(id).to_vec();
         broker.sent(id, heard.len(), NOW);
-        let mut rest = &heard[..];
-        while let Ok(Decoded::Packet { packet, consumed }) =
-            Packet::decode(rest, Version::V5, MAX_PACKET)
-        {
-            rest = &rest[consumed..];
+        for packet in packets_in(&heard, Version::V5) {
             let answer = match packet {
                 Packet::ConnAck(_) => b"\x82\x0a\0\x01\0\0\x04more\x00".to_vec(),
                 Packet::Publish(publish) => {

@@ -3,10 +3,10 @@
 use mqtt_broker::{Broker, ClientInfo, Config, ConnectionId, Hooks};
 use mqtt_session::Instant;
 use mqtt_session::proto::{
-    Connect, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Publish, QoS, ReasonCode, Subscribe,
-    Subscription, TopicFilter, TopicName, Version, Will,
+    Connect, Delivery, Packet, PacketId, Publish, QoS, ReasonCode, Subscribe, Subscription,
+    TopicFilter, TopicName, Version, Will,
 };
-use mqtt_testing::packets::encode;
+use mqtt_testing::packets::{encode, packets_in};
 
 const NOW: Instant = Instant::from_millis(0);
 const STATE: &str = "$SYS/broker/connection/bridge/state";
@@ -64,14 +64,7 @@ fn join(broker: &mut Broker<Rules>, connect: &Connect<'_>) -> ConnectionId {
 fn hear<T>(broker: &mut Broker<Rules>, id: ConnectionId, read: impl Fn(Packet<'_>) -> T) -> Vec<T> {
     let bytes = broker.outgoing(id).to_vec();
     broker.sent(id, bytes.len(), NOW);
-    let (mut rest, mut heard) = (&bytes[..], Vec::new());
-    while let Ok(Decoded::Packet { packet, consumed }) =
-        Packet::decode(rest, Version::V5, MAX_PACKET)
-    {
-        heard.push(read(packet));
-        rest = &rest[consumed..];
-    }
-    heard
+    packets_in(&bytes, Version::V5).map(read).collect()
 }
 
 fn connack(broker: &mut Broker<Rules>, id: ConnectionId) -> ReasonCode {

@@ -9,7 +9,7 @@ use mqtt_session::proto::{
     Connect, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Properties, Property, Publish, QoS,
     Subscribe, Subscription, TopicFilter, TopicName, Unsubscribe, Version, Will,
 };
-use mqtt_testing::packets::encode;
+use mqtt_testing::packets::{encode, packets_in};
 
 use watched::{NOW, Watched, publish, subscribe};
 
@@ -29,9 +29,8 @@ fn retained_messages_come_in_portions() {
     watched.check();
 }
 
-/// A client that does not read gets no more messages and causes no work.
-#[test]
-fn retained_messages_wait_for_who_does_not_read() {
+/// Returns a broker with 10,000 retained messages, which are more than fit the buffer of a connection.
+fn with_ten_thousand_retained() -> Watched {
     let mut watched = Watched::new(|config| {
         config.packet_size = 1_000;
         config.outgoing_bytes = 10_000;
@@ -39,6 +38,13 @@ fn retained_messages_wait_for_who_does_not_read() {
     for n in 0..10_000 {
         watched.retain(&format!("plant/{n:05}"));
     }
+    watched
+}
+
+/// A client that does not read gets no more messages and causes no work.
+#[test]
+fn retained_messages_wait_for_who_does_not_read() {
+    let mut watched = with_ten_thousand_retained();
     let id = watched.join("slow");
     watched.subscribe(id, ["#"].into_iter());
     assert!(watched.broker.statistics(NOW).queued <= 1);
@@ -58,13 +64,7 @@ fn retained_messages_wait_for_who_does_not_read() {
 /// The retained messages of an ended subscription do not come.
 #[test]
 fn unsubscribe_ends_what_is_under_way() {
-    let mut watched = Watched::new(|config| {
-        config.packet_size = 1_000;
-        config.outgoing_bytes = 10_000;
-    });
-    for n in 0..10_000 {
-        watched.retain(&format!("plant/{n:05}"));
-    }
+    let mut watched = with_ten_thousand_retained();
     let id = watched.join("fickle");
     watched.subscribe(id, ["#"].into_iter());
     let filters = [TopicFilter::new("#").unwrap()];
@@ -105,15 +105,11 @@ fn a_new_subscription_takes_over_what_is_under_way() {
         if bytes.is_empty() {
             break;
         }
-        let mut rest = &bytes[..];
-        while let Ok(Decoded::Packet { packet, consumed }) =
-            Packet::decode(rest, Version::V5, MAX_PACKET)
-        {
+        for packet in packets_in(&bytes, Version::V5) {
             if let Packet::Publish(publish) = packet {
                 sent += 1;
                 at_qos_0 += usize::from(publish.qos() == QoS::AtMostOnce);
             }
-            rest = &rest[consumed..];
         }
         watched.drop_all(id);
     }

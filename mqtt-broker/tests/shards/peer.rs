@@ -1,10 +1,8 @@
 //! A client of a shard that publishes within a window, and receives.
 
-use mqtt_session::proto::{
-    Ack, Connect, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Publish, TopicName, Version,
-};
+use mqtt_session::proto::{Ack, Connect, Delivery, Packet, PacketId, Publish, TopicName, Version};
 
-use mqtt_testing::packets::encode;
+use mqtt_testing::packets::{encode, packets_in};
 
 use super::whole::{Client, Whole};
 
@@ -113,15 +111,8 @@ impl Peer {
 
     /// Reads what there is.
     pub(super) fn read(&mut self, whole: &mut Whole) {
-        let now = whole.now;
-        let shard = &mut whole.shards[self.client.shard];
-        let bytes = shard.outgoing(self.client.id).to_vec();
-        shard.sent(self.client.id, bytes.len(), now);
-        let mut rest = &bytes[..];
-        while let Ok(Decoded::Packet { packet, consumed }) =
-            Packet::decode(rest, Version::V5, MAX_PACKET)
-        {
-            rest = &rest[consumed..];
+        let bytes = whole.outgoing(self.client);
+        for packet in packets_in(&bytes, Version::V5) {
             match packet {
                 Packet::Publish(publish) => {
                     let text = String::from_utf8(publish.payload.to_vec()).unwrap();

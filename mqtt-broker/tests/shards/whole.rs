@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use mqtt_broker::records::Records;
-use mqtt_broker::{Broker, ClientInfo, Config, ConnectionId, Hooks, Next, Observation, Statistics};
+use mqtt_broker::{
+    Broker, ClientInfo, Config, ConnectionId, Handled, Hooks, Next, Observation, Statistics,
+};
 use mqtt_session::Instant;
 use mqtt_session::proto::{
-    Connect, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Publish, QoS, Subscribe,
-    Subscription, TopicFilter, TopicName, Version,
+    Connect, Delivery, Packet, PacketId, Publish, QoS, Subscribe, Subscription, TopicFilter,
+    TopicName, Version,
 };
-use mqtt_testing::packets::encode;
+use mqtt_testing::packets::{encode, packets_in};
 
 pub(crate) const NOW: Instant = Instant::from_millis(0);
 
@@ -157,16 +159,9 @@ impl Whole {
     pub(crate) fn heard_all(&mut self, client: Client) -> Vec<String> {
         let mut all = Vec::new();
         loop {
-            let now = self.now;
-            let shard = &mut self.shards[client.shard];
-            shard.receive(client.id, &[], now);
-            let bytes = shard.outgoing(client.id).to_vec();
-            shard.sent(client.id, bytes.len(), now);
-            let (mut rest, mut answers) = (&bytes[..], Vec::new());
-            while let Ok(Decoded::Packet { packet, consumed }) =
-                Packet::decode(rest, Version::V5, MAX_PACKET)
-            {
-                rest = &rest[consumed..];
+            self.receive(client, &[]);
+            let (bytes, mut answers) = (self.outgoing(client), Vec::new());
+            for packet in packets_in(&bytes, Version::V5) {
                 if let Packet::Publish(publish) = packet {
                     all.push(format!(
                         "{} {}",
@@ -182,7 +177,7 @@ impl Whole {
             if answers.is_empty() {
                 return all;
             }
-            shard.receive(client.id, &answers, now);
+            self.receive(client, &answers);
             self.run();
         }
     }
@@ -282,33 +277,36 @@ impl Whole {
 
     pub(crate) fn say(&mut self, client: Client, packet: &Packet<'_>) {
         let bytes = encode(packet, Version::V5);
-        let received = self.shards[client.shard].receive(client.id, &bytes, self.now);
+        let received = self.receive(client, &bytes);
         assert_eq!(received.consumed, bytes.len());
+    }
+
+    fn receive(&mut self, client: Client, bytes: &[u8]) -> Handled {
+        self.shards[client.shard].receive(client.id, bytes, self.now)
+    }
+
+    /// Takes the bytes for a client.
+    pub(crate) fn outgoing(&mut self, client: Client) -> Vec<u8> {
+        let shard = &mut self.shards[client.shard];
+        let bytes = shard.outgoing(client.id).to_vec();
+        shard.sent(client.id, bytes.len(), self.now);
+        bytes
     }
 
     /// Returns what was sent to a client.
     pub(crate) fn heard(&mut self, client: Client) -> Vec<String> {
-        let now = self.now;
-        let shard = &mut self.shards[client.shard];
         // A SUBACK that waited is written when the host passes the input again.
-        shard.receive(client.id, &[], now);
-        let bytes = shard.outgoing(client.id).to_vec();
-        shard.sent(client.id, bytes.len(), now);
-        let (mut rest, mut heard) = (&bytes[..], Vec::new());
-        while let Ok(Decoded::Packet { packet, consumed }) =
-            Packet::decode(rest, Version::V5, MAX_PACKET)
-        {
-            rest = &rest[consumed..];
-            heard.push(match packet {
-                Packet::Publish(publish) => {
-                    let payload = String::from_utf8(publish.payload.to_vec()).unwrap();
-                    let retain = if publish.retain { " retained" } else { "" };
-                    format!("{} {payload}{retain}", publish.topic)
-                }
-                other => format!("{:?}", other.packet_type()),
-            });
-        }
-        heard
+        self.receive(client, &[]);
+        let bytes = self.outgoing(client);
+        let heard = packets_in(&bytes, Version::V5).map(|packet| match packet {
+            Packet::Publish(publish) => {
+                let payload = String::from_utf8(publish.payload.to_vec()).unwrap();
+                let retain = if publish.retain { " retained" } else { "" };
+                format!("{} {payload}{retain}", publish.topic)
+            }
+            other => format!("{:?}", other.packet_type()),
+        });
+        heard.collect()
     }
 
     pub(crate) fn join(&mut self, shard: usize, name: &str) -> Client {

@@ -5,10 +5,10 @@
 use mqtt_broker::{Broker, Config, ConnectionId, Hooks, Next, Outgoing};
 use mqtt_session::Instant;
 use mqtt_session::proto::{
-    Connect, Decoded, MAX_PACKET, Packet, PacketId, Publish, QoS, Subscribe, Subscription,
-    TopicFilter, TopicName, Version,
+    Connect, Packet, PacketId, Publish, QoS, Subscribe, Subscription, TopicFilter, TopicName,
+    Version,
 };
-use mqtt_testing::packets::encode;
+use mqtt_testing::packets::{encode, packets_with_lengths};
 
 pub(crate) const NOW: Instant = Instant::from_millis(0);
 
@@ -108,16 +108,13 @@ impl Watched {
             if bytes.is_empty() {
                 return payloads;
             }
-            let mut rest = &bytes[..];
-            while let Ok(Decoded::Packet { packet, consumed }) =
-                Packet::decode(rest, Version::V5, MAX_PACKET)
-            {
+            let mut n = 0;
+            for (packet, len) in packets_with_lengths(&bytes, Version::V5) {
                 if let Packet::Publish(publish) = packet {
                     payloads.push(String::from_utf8(publish.payload.to_vec()).unwrap());
                 }
-                rest = &rest[consumed..];
+                n += len;
             }
-            let n = bytes.len() - rest.len();
             self.watched(|broker| broker.sent(id, n, NOW));
         }
     }

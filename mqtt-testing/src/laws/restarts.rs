@@ -7,15 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::BytesMut;
 use mqtt_agent::{Agent, Error, MessageId, NextDial, Options, RouteId};
-use mqtt_proto::{
-    AckKind, Decoded, MAX_PACKET, Packet, Properties, QoS, Subscription, TopicFilter, TopicName,
-    Version,
-};
+use mqtt_proto::{AckKind, Packet, Properties, QoS, Subscription, TopicFilter, TopicName, Version};
 use mqtt_session::records::{Format, Kind, MAX_NOTE, Machine, Record, Records};
 use mqtt_session::{Closed, Config, Instant, Outgoing, Refused, Violation};
 
 use crate::choices::Choices;
 use crate::machines::{CLIENT_ID, Endpoint, Opening, OwnedEvent, Role, answer};
+use crate::packets::packets_in;
 
 /// A message that the agent accepted.
 struct Accepted {
@@ -536,35 +534,23 @@ fn number_of(payload: &[u8]) -> u32 {
     digits.parse().expect("a number")
 }
 
-/// Calls `each` with the whole packets at the front.
-fn packets(mut bytes: &[u8], version: Version, mut each: impl FnMut(&Packet<'_>)) {
-    while let Ok(Decoded::Packet { packet, consumed }) = Packet::decode(bytes, version, MAX_PACKET)
-    {
-        each(&packet);
-        bytes = &bytes[consumed..];
-    }
-}
-
 /// Returns the identifiers of one kind of acknowledgement.
 fn ids(bytes: &[u8], version: Version, kind: AckKind) -> BTreeSet<u16> {
-    let mut ids = BTreeSet::new();
-    packets(bytes, version, |packet| {
-        if let (Packet::PubRec(ack), AckKind::PubRec) = (packet, kind) {
-            ids.insert(ack.packet_id.get());
-        }
-    });
-    ids
+    let id = |packet| match (packet, kind) {
+        (Packet::PubRec(ack), AckKind::PubRec) => Some(ack.packet_id.get()),
+        _ => None,
+    };
+    packets_in(bytes, version).filter_map(id).collect()
 }
 
 /// Returns the identifiers of messages at QoS 2.
 fn published(bytes: &[u8], version: Version) -> Vec<u16> {
-    let mut ids = Vec::new();
-    packets(bytes, version, |packet| {
-        if let Packet::Publish(publish) = packet
-            && let mqtt_proto::Delivery::ExactlyOnce(id) = publish.delivery
-        {
-            ids.push(id.get());
+    let id = |packet| match packet {
+        Packet::Publish(publish) if publish.qos() == QoS::ExactlyOnce => {
+            publish.delivery.packet_id()
         }
-    });
-    ids
+        _ => None,
+    };
+    let ids = packets_in(bytes, version).filter_map(id);
+    ids.map(|id| id.get()).collect()
 }

@@ -73,14 +73,30 @@ pub fn properties<'a>(list: &'a [Property<'a>]) -> Properties<'a> {
     list.into()
 }
 
+/// Returns the whole packets at the front of `bytes`.
+pub fn packets_in(bytes: &[u8], version: Version) -> impl Iterator<Item = Packet<'_>> {
+    packets_with_lengths(bytes, version).map(|(packet, _)| packet)
+}
+
+/// Returns the whole packets at the front of `bytes`, each with its length.
+pub fn packets_with_lengths(
+    bytes: &[u8],
+    version: Version,
+) -> impl Iterator<Item = (Packet<'_>, usize)> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || match Packet::decode(rest, version, MAX_PACKET) {
+        Ok(Decoded::Packet { packet, consumed }) => {
+            rest = rest.get(consumed..)?;
+            Some((packet, consumed))
+        }
+        _ => None,
+    })
+}
+
 /// Returns the types of the whole packets at the front of `bytes`.
 #[must_use]
-pub fn packet_types(mut bytes: &[u8], version: Version) -> Vec<PacketType> {
-    let mut types = Vec::new();
-    while let Ok(Decoded::Packet { packet, consumed }) = Packet::decode(bytes, version, MAX_PACKET)
-    {
-        types.push(packet.packet_type());
-        bytes = &bytes[consumed..];
-    }
-    types
+pub fn packet_types(bytes: &[u8], version: Version) -> Vec<PacketType> {
+    packets_in(bytes, version)
+        .map(|packet| packet.packet_type())
+        .collect()
 }

@@ -3,12 +3,13 @@
 use bytes::{Buf, BytesMut};
 use mqtt_agent::{Error, Flow};
 use mqtt_broker::Next;
-use mqtt_proto::{Decoded, MAX_PACKET, Packet, QoS, Version};
+use mqtt_proto::{Packet, QoS, Version};
 
 use super::disk::Moved;
 use super::layers::Layers;
 use super::shards::Place;
 use super::world::World;
+use crate::packets::{packets_in, packets_with_lengths};
 
 /// A connection with the bytes in flight in both directions.
 #[derive(Debug)]
@@ -55,18 +56,6 @@ impl Wire {
 
 /// How many bytes a wire holds before the broker must wait.
 pub(super) const WIRE_CAPACITY: usize = 16 << 10;
-
-/// Returns the whole packets at the front of `bytes`, each with its length.
-fn packets(bytes: &[u8], version: Version) -> impl Iterator<Item = (Packet<'_>, usize)> {
-    let mut rest = bytes;
-    std::iter::from_fn(move || match Packet::decode(rest, version, MAX_PACKET) {
-        Ok(Decoded::Packet { packet, consumed }) => {
-            rest = rest.get(consumed..)?;
-            Some((packet, consumed))
-        }
-        _ => None,
-    })
-}
 
 /// Returns the number in a payload.
 pub(super) fn number_of(payload: &[u8]) -> Option<u32> {
@@ -232,7 +221,7 @@ impl World {
     /// Notes what the broker has read from the client.
     fn reached_broker(&mut self, n: usize, wire: &mut Wire, consumed: usize) {
         let version = self.nodes[n].version;
-        for (packet, _) in packets(&wire.up[..consumed], version) {
+        for packet in packets_in(&wire.up[..consumed], version) {
             if self.logs(n) {
                 let line = format!("  -> {packet:?}");
                 self.record(line);
@@ -267,7 +256,7 @@ impl World {
         let now = self.instant();
         let mut input = std::mem::take(&mut self.nodes[n].input);
         let node = &mut self.nodes[n];
-        let before: Vec<_> = packets(&input, node.version)
+        let before: Vec<_> = packets_with_lengths(&input, node.version)
             .map(|(packet, len)| {
                 let publish = match packet {
                     Packet::Publish(publish) => Some(publish),
@@ -290,8 +279,8 @@ impl World {
         let mut consumed = len - input.len();
         if let Some(copy) = copy {
             let version = self.nodes[n].version;
-            let lines: Vec<_> = packets(&copy[..consumed], version)
-                .map(|(packet, _)| format!("  <- {packet:?}"))
+            let lines: Vec<_> = packets_in(&copy[..consumed], version)
+                .map(|packet| format!("  <- {packet:?}"))
                 .collect();
             lines.into_iter().for_each(|line| self.record(line));
         }

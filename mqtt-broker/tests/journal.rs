@@ -357,6 +357,50 @@ fn ends_of_qos_2_flows_survive_a_restart() {
     }
 }
 
+/// CONNECT in MQTT 5 of the client `d`, whose session stays, with a Receive Maximum of 1.
+const CONNECT_ONE: &[u8] = b"\x10\x16\0\x04MQTT\x05\0\0\0\x08\x11\xFF\xFF\xFF\xFF\x21\0\x01\0\x01d";
+
+/// A message of a shared subscription whose member ended waits for another member, who leaves the subscription and gets the message after
+/// a restart. Each store of the way has only the last record of each key.
+#[test]
+fn a_message_that_was_handed_over_survives_two_restarts_without_its_subscription() {
+    let (mut before, mut log) = (broker(), Vec::new());
+    let ends = connected_with(
+        &mut before,
+        b"\x10\x0e\0\x04MQTT\x05\x02\0\0\0\0\x01e",
+        &mut log,
+    );
+    let stays = connected_with(&mut before, CONNECT_ONE, &mut log);
+    let publisher = connected_with(&mut before, CONNECT_5, &mut log);
+    for (id, packet) in [
+        (ends, &b"\x82\x10\0\x01\0\0\x0a$share/g/t\x01"[..]),
+        (stays, b"\x82\x14\0\x01\0\0\x0a$share/g/t\x01\0\x01u\x01"),
+        (publisher, b"\x32\x07\0\x01u\0\x07\0x"),
+        (publisher, b"\x32\x07\0\x01t\0\x08\0y"),
+    ] {
+        say(&mut before, id, packet);
+        keep(&mut before, &mut log);
+    }
+    assert!(hears(&mut before, ends).ends_with(b"y"));
+    before.closed(ends, NOW);
+    say(&mut before, stays, b"\xa2\x0f\0\x02\0\0\x0a$share/g/t");
+    keep(&mut before, &mut log);
+    let mut again = restart_with(&mut log);
+    let stays = connected_with(&mut again, CONNECT_ONE, &mut log);
+    say(&mut again, stays, b"\x40\x02\0\x01");
+    keep(&mut again, &mut log);
+    assert!(hears(&mut again, stays).ends_with(b"y"));
+    let mut last = restart_with(&mut log);
+    let stays = last.open(NOW).unwrap();
+    say(&mut last, stays, CONNECT_ONE);
+    keep(&mut last, &mut log);
+    assert!(hears(&mut last, stays).ends_with(b"y"));
+    say(&mut last, stays, b"\x40\x02\0\x02");
+    keep(&mut last, &mut log);
+    let left = entries(&log);
+    assert!(!left.keys().any(|(kind, _)| [21, 22].contains(kind)));
+}
+
 /// A client cannot have two sessions.
 #[test]
 fn records_that_contradict_one_another_are_refused() {
@@ -394,10 +438,7 @@ proptest! {
     ) {
         let mut bytes = Vec::new();
         for (kind, key, value) in &records {
-            let record = Record { kind: Kind::new(*kind), key, value: value.as_deref() };
-            let start = bytes.len();
-            bytes.resize(start + record.encoded_len().unwrap(), 0);
-            record.write(&mut bytes[start..]).unwrap();
+            append(&mut bytes, *kind, key, value.as_deref());
         }
         journal::restores_or_refuses(&bytes);
     }
@@ -450,8 +491,43 @@ fn connected_with(
     id
 }
 
+/// Stores the records of a broker.
+fn keep(broker: &mut Broker<Open>, records: &mut Vec<u8>) {
+    records.extend_from_slice(broker.journal());
+    store(broker);
+}
+
+/// Returns a broker that has taken the last record of each key, and adds its own records.
+fn restart_with(records: &mut Vec<u8>) -> Broker<Open> {
+    let mut last = Vec::new();
+    for ((kind, key), value) in &entries(records) {
+        append(&mut last, *kind, key, Some(value));
+    }
+    let mut broker = restored(&last);
+    keep(&mut broker, records);
+    broker
+}
+
+fn append(records: &mut Vec<u8>, kind: u8, key: &[u8], value: Option<&[u8]>) {
+    let record = Record {
+        kind: Kind::new(kind),
+        key,
+        value,
+    };
+    let start = records.len();
+    records.resize(start + record.encoded_len().unwrap(), 0);
+    record.write(&mut records[start..]).unwrap();
+}
+
 /// Returns a broker that has taken these records.
 fn restart(records: &[u8]) -> Broker<Open> {
+    let mut broker = restored(records);
+    store(&mut broker);
+    broker
+}
+
+/// Returns the same, whose own records are not stored.
+fn restored(records: &[u8]) -> Broker<Open> {
     let mut config = Config::default();
     config.statistics_interval = 0;
     let mut broker = Broker::new(config, Open::default(), NOW);
@@ -464,7 +540,6 @@ fn restart(records: &[u8]) -> Broker<Open> {
         broker.restore(&record.unwrap()).unwrap();
     }
     broker.restored(NOW).unwrap();
-    store(&mut broker);
     broker
 }
 

@@ -346,7 +346,9 @@ impl<H: Hooks> Broker<H> {
             return;
         }
         let target = record.target(self.number_of(key));
-        if item.share.is_some() {
+        // The session may be a target by a record of its own, which this one replaces: it says all of the target again, also when the
+        // shared subscription has ended.
+        if item.share.is_some() || record.copy() != 0 {
             self.record_target(target, item, Some(token.number()));
         } else if let Some(journal) = &mut self.journal {
             let flow = Flow::Sent(token.number());

@@ -102,8 +102,8 @@ pub struct Config {
     /// The bytes of the subscriptions of all clients, as in [`Self::subscription_bytes`]. Beyond the limit, only clients with less
     /// than their share of it can make subscriptions. Default 512 MiB.
     pub subscription_bytes_total: usize,
-    /// The bytes of the wills of all clients. Beyond the limit, a client whose will is larger than its share is refused. Default
-    /// 64 MiB.
+    /// The bytes of the wills of all clients as they are stored: with topic, properties, payload and 96 bytes for each. Beyond the limit, a
+    /// client whose will is larger than its share is refused. Default 64 MiB.
     pub will_bytes: usize,
     /// The limit of levels of a topic name or filter. Default 64.
     pub topic_levels: usize,

@@ -29,6 +29,7 @@ struct Entrant {
     is_of_another: bool,
     /// Stands for its address; 0 if that is not known.
     source: u64,
+    will: Option<Box<Will>>,
 }
 
 /// Decodes a CONNECT that was kept until its decision.
@@ -204,7 +205,7 @@ impl<H: Hooks> Broker<H> {
         };
         let (key, resumed) = self.session_of(&entrant, connect, client.client_id, now);
         self.was_accepted_or_ended(index);
-        self.attach(index, key, connect, now);
+        self.attach(index, key, connect, entrant.will);
         let session_expiry = self.session_expiry(connect);
         self.record_connected(index, key, session_expiry, before);
         let properties = self.announce(connect, assigned.as_deref(), data, session_expiry);
@@ -259,8 +260,9 @@ impl<H: Hooks> Broker<H> {
         }
         let connection = self.connections.get(to_usize(index));
         let source = connection.map_or(0, |connection| connection.source);
-        let will = connect.will.as_ref().map_or(0, will_size);
-        let has_room = self.has_room_for_will(will)
+        let will = connect.will.as_ref().and_then(|will| new_will(will, now));
+        let will_size = will.as_ref().map_or(0, |will| will.message.size());
+        let has_room = self.has_room_for_will(will_size)
             && match known {
                 None => self.has_room_for_session(source, connect.user_name, now),
                 Some(_) => !is_of_another || self.has_room_for_user(connect.user_name),
@@ -273,6 +275,7 @@ impl<H: Hooks> Broker<H> {
             known,
             is_of_another,
             source,
+            will,
         })
     }
 
@@ -346,8 +349,14 @@ impl<H: Hooks> Broker<H> {
         key
     }
 
-    /// Connects a connection with its session.
-    pub(crate) fn attach(&mut self, index: u32, key: u32, connect: &Connect<'_>, now: Instant) {
+    /// Connects a connection with its session, which gets the will.
+    pub(crate) fn attach(
+        &mut self,
+        index: u32,
+        key: u32,
+        connect: &Connect<'_>,
+        will: Option<Box<Will>>,
+    ) {
         let (Some(connection), Some(session)) = (
             self.connections.get_mut(to_usize(index)),
             self.sessions.get_mut(to_usize(key)),
@@ -380,23 +389,8 @@ impl<H: Hooks> Broker<H> {
         session.user_name = connect.user_name.map(Into::into);
         (session.will_at, session.ends_at) = (None, None);
         // 3.1.1 [MQTT-3.1.2-9] and [MQTT-3.1.2-12], 5 [MQTT-3.1.2-7] and [MQTT-3.1.2-9]: without a will, nothing is published
-        // later. 5 [MQTT-3.1.3-10]: user properties keep their order.
-        session.will = connect.will.as_ref().and_then(|will| {
-            let delay = will.properties.will_delay_interval().unwrap_or(0);
-            let properties: Vec<Property<'_>> = will
-                .properties
-                .iter()
-                .filter(|property| !matches!(property, Property::WillDelayInterval(_)))
-                .collect();
-            let message = Outgoing {
-                retain: will.retain,
-                properties: Properties::from(&properties[..]),
-                ..Outgoing::new(will.topic, will.qos, will.payload)
-            };
-            let message = Message::new(&message, now).ok()?;
-            let delay = Duration::from_secs(u64::from(delay));
-            Some(Box::new(Will { message, delay }))
-        });
+        // later.
+        session.will = will;
         let will = session.will.as_ref().map_or(0, |will| will.message.size());
         self.will_bytes.moves(0, will);
         if self.links.is_some() {
@@ -525,11 +519,21 @@ fn nonzero<T: Default + From<u8> + PartialEq>(limit: T) -> T {
     }
 }
 
-/// Returns the largest number of bytes that a will counts in [`crate::Config::will_bytes`]: its packet is no longer than its
-/// parts.
-fn will_size(will: &CarriedWill<'_>) -> usize {
-    will.topic
-        .as_bytes()
-        .len()
-        .saturating_add(will.payload.len())
+/// Returns the will of a CONNECT as it is stored.
+fn new_will(will: &CarriedWill<'_>, now: Instant) -> Option<Box<Will>> {
+    let delay = will.properties.will_delay_interval().unwrap_or(0);
+    // 5 [MQTT-3.1.3-10]: user properties keep their order.
+    let properties: Vec<Property<'_>> = will
+        .properties
+        .iter()
+        .filter(|property| !matches!(property, Property::WillDelayInterval(_)))
+        .collect();
+    let message = Outgoing {
+        retain: will.retain,
+        properties: Properties::from(&properties[..]),
+        ..Outgoing::new(will.topic, will.qos, will.payload)
+    };
+    let message = Message::new(&message, now).ok()?;
+    let delay = Duration::from_secs(u64::from(delay));
+    Some(Box::new(Will { message, delay }))
 }

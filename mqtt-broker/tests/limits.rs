@@ -226,24 +226,30 @@ fn bytes_of_subscriptions_are_limited() {
     assert_eq!(subscribe(&mut broker, id, &other, QoS::AtMostOnce), 0);
 }
 
-/// The bytes of a will are free when its client sets another one or none, or when it is published.
+/// The bytes of a will are free when its client sets another one or none, or when it is published. Its properties count like its payload.
 #[test]
 fn bytes_of_wills_are_limited() {
-    let mut broker = broker(|config| config.will_bytes = 1_000);
-    let payload = [b'x'; 600];
-    let with_will = |client_id| Connect {
-        will: Some(Will::new(TopicName::from_static("w"), &payload)),
-        ..Connect::new(Version::V5, client_id)
-    };
-    for _ in 0..3 {
-        let first = connect(&mut broker, &with_will("a"));
-        assert_eq!(hear(&mut broker, first)[0][3], 0);
-        let second = connect(&mut broker, &with_will("b"));
-        assert_eq!(hear(&mut broker, second)[0][3], 0x97);
-        let without = connected(&mut broker, "c");
-        broker.closed(without, NOW);
-        broker.closed(second, NOW);
-        broker.closed(first, NOW);
+    let (payload, word) = ([b'x'; 600], "x".repeat(600));
+    let word = [Property::ContentType(&word)];
+    for (payload, properties) in [(&payload[..], &[][..]), (b"", &word)] {
+        let mut broker = broker(|config| config.will_bytes = 1_000);
+        let with_will = |client_id| Connect {
+            will: Some(Will {
+                properties: Properties::from(properties),
+                ..Will::new(TopicName::from_static("w"), payload)
+            }),
+            ..Connect::new(Version::V5, client_id)
+        };
+        for _ in 0..3 {
+            let first = connect(&mut broker, &with_will("a"));
+            assert_eq!(hear(&mut broker, first)[0][3], 0);
+            let second = connect(&mut broker, &with_will("b"));
+            assert_eq!(hear(&mut broker, second)[0][3], 0x97);
+            let without = connected(&mut broker, "c");
+            broker.closed(without, NOW);
+            broker.closed(second, NOW);
+            broker.closed(first, NOW);
+        }
     }
 }
 

@@ -245,7 +245,7 @@ impl<H: Hooks> Broker<H> {
         }
         // Who waited while the shard was away waits from now on as long as it takes nothing.
         self.end_pressure(key);
-        self.attach(id.index, key, &connect, now);
+        self.attach(id.index, key, &connect, None);
         self.record_connected(id.index, key, u32::MAX, before);
         let connection = self.connection_mut(id)?;
         connection.window = usize::from(u16::MAX);

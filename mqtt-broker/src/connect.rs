@@ -219,8 +219,13 @@ impl<H: Hooks> Broker<H> {
             .connections
             .get_mut(to_usize(index))
             .map(|connection| connection.server.accept(&connack, now));
+        let connected = &mut self.statistics.clients_connected;
+        *connected = connected.saturating_add(1);
         if accepted != Some(Ok(())) {
-            // The client does not accept a packet of the size of its CONNACK.
+            // The client does not accept a packet of the size of its CONNACK. It was not connected, so it has no will.
+            if let Some(session) = self.sessions.get_mut(to_usize(key)) {
+                drop(session.take_will(&mut self.will_bytes));
+            }
             self.end(index, Ending::ByBroker(ReasonCode::PacketTooLarge), now);
             return;
         }
@@ -314,9 +319,8 @@ impl<H: Hooks> Broker<H> {
     }
 
     fn report_connected(&mut self, index: u32, client: ClientInfo<'_>, resumed: bool) {
-        let connected = self.statistics.clients_connected.saturating_add(1);
-        self.statistics.clients_connected = connected;
-        self.statistics.clients_maximum = self.statistics.clients_maximum.max(connected);
+        let statistics = &mut self.statistics;
+        statistics.clients_maximum = statistics.clients_maximum.max(statistics.clients_connected);
         if let Some(connection) = self.id(index) {
             self.hooks.observe(&Observation::Connected {
                 connection,

@@ -3,7 +3,8 @@
 use mqtt_broker::{Broker, Config, ConnectionId, Ending, Hooks, Next, Observation, Verdict};
 use mqtt_session::Instant;
 use mqtt_session::proto::{
-    Connect, Delivery, Packet, PacketId, Publish, ReasonCode, TopicName, Version, Will,
+    Connect, Delivery, Packet, PacketId, Properties, Property, Publish, QoS, ReasonCode, Subscribe,
+    Subscription, TopicFilter, TopicName, Version, Will,
 };
 use mqtt_testing::packets::encode;
 
@@ -190,4 +191,42 @@ fn a_large_message_behind_connect_waits_for_the_decision() {
             assert_eq!(broker.outgoing(id), [0x20, 2, 0, 5]);
         }
     }
+}
+
+/// A client that takes no packet of the size of its CONNACK is not connected: it changes no count of others, and its will is not published.
+#[test]
+fn a_client_that_takes_no_connack_was_never_connected() {
+    let mut broker = broker();
+    let reader = broker.open(NOW).unwrap();
+    let own = encode(
+        &Packet::Connect(Connect::new(Version::V5, "reader")),
+        Version::V5,
+    );
+    broker.receive(reader, &own, NOW);
+    let filters = [Subscription::new(
+        TopicFilter::from_static("#"),
+        QoS::AtMostOnce,
+    )];
+    let subscribe = Packet::Subscribe(Subscribe::new(PacketId::FIRST, &filters[..]));
+    broker.receive(reader, &encode(&subscribe, Version::V5), NOW);
+    let waiting = broker.outgoing(reader).len();
+    broker.sent(reader, waiting, NOW);
+    for _ in 0..3 {
+        let id = broker.open(NOW).unwrap();
+        let properties = [Property::MaximumPacketSize(10)];
+        let connect = Connect {
+            properties: Properties::from(&properties),
+            will: Some(Will::new(TopicName::from_static("a"), b"gone")),
+            ..Connect::new(Version::V5, "narrow")
+        };
+        broker.receive(id, &encode(&Packet::Connect(connect), Version::V5), NOW);
+        assert!(broker.is_closing(id));
+        broker.closed(id, NOW);
+    }
+    let statistics = broker.statistics(NOW);
+    assert_eq!(
+        (statistics.clients_connected, statistics.clients_maximum),
+        (1, 1)
+    );
+    assert_eq!(broker.outgoing(reader), b"", "no will");
 }

@@ -49,7 +49,7 @@ pub struct Config {
     /// connection of earlier versions is closed. Packets that follow CONNECT, except AUTH, wait for the decision on it. Default 16 KiB.
     pub connect_size: u32,
     /// The largest payload from a client, in bytes. The broker drops a message with a larger one and keeps the connection; MQTT 5
-    /// reports 0x97. Default `usize::MAX`: the packet size is the only limit.
+    /// reports 0x97. A CONNECT with a will that has a larger one is refused. Default `usize::MAX`: the packet size is the only limit.
     pub payload_size: usize,
     /// How many QoS 1 and 2 messages of one client may be unacknowledged at the same time. Default 1,024; sent to clients of MQTT
     /// 5.

@@ -511,6 +511,9 @@ pub(crate) fn refusal(connect: &Connect<'_>, config: &crate::Config) -> Option<R
     if will.is_some_and(|will| !config.allows_topic(will.topic.as_bytes())) {
         return Some(ReasonCode::TopicNameInvalid);
     }
+    if will.is_some_and(|will| will.payload.len() > config.payload_size) {
+        return Some(ReasonCode::QuotaExceeded);
+    }
     None
 }
 

@@ -4,7 +4,7 @@ use mqtt_broker::{Broker, ClientInfo, Config, ConnectionId, Hooks};
 use mqtt_session::Instant;
 use mqtt_session::proto::{
     Connect, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Publish, QoS, Subscribe,
-    Subscription, TopicFilter, TopicName, Version,
+    Subscription, TopicFilter, TopicName, Version, Will,
 };
 use mqtt_testing::packets::encode;
 
@@ -277,6 +277,21 @@ fn a_payload_that_is_too_large_is_dropped_and_its_publisher_stays() {
     assert_eq!(answers, [[0x40, 2, 0, 5]], "acknowledged and not delivered");
     publish_bytes(&mut broker, alice, &[0; 100]);
     assert_eq!(topics(&mut broker, alice), ["a"]);
+}
+
+/// A will is a message like others: its client is refused.
+#[test]
+fn a_will_that_is_too_large_is_refused() {
+    for (size, code) in [(100, 0), (101, 3)] {
+        let mut broker = broker(|config| config.payload_size = 100);
+        let payload = vec![0; size];
+        let willing = Connect {
+            will: Some(Will::new(TopicName::from_static("a"), &payload)),
+            ..Connect::new(Version::V311, "home")
+        };
+        let (_, connack) = connect_by(&mut broker, willing);
+        assert_eq!(connack[1], code, "{size} bytes");
+    }
 }
 
 fn publish_bytes(broker: &mut Broker<Rules>, id: ConnectionId, payload: &[u8]) {

@@ -225,7 +225,7 @@ pub trait Hooks {
         Verdict::Refuse(ReasonCode::BadAuthenticationMethod)
     }
 
-    /// Whether a client may publish to a topic; asked for its will too, and again about who published a retained message when it is
+    /// Whether a client may publish to a topic; asked for its will too, at CONNECT and when it is due, and again about who published a retained message when it is
     /// delivered (see [`crate::Config::check_retained_source`]); that client need not be connected then. Denied is 0x87 in MQTT 5; earlier versions
     /// cannot say it: there the message is acknowledged and goes nowhere.
     fn may_publish(&mut self, client: &ClientInfo<'_>, topic: TopicName<'_>) -> bool {

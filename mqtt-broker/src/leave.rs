@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mqtt_session::proto::num::to_usize;
-use mqtt_session::proto::{QoS, ReasonCode, TopicFilter};
+use mqtt_session::proto::{QoS, ReasonCode, TopicFilter, TopicName};
 use mqtt_session::{Heap, Instant, Receipt, Server, WillDue};
 
 use crate::broker::Broker;
@@ -248,6 +248,9 @@ impl<H: Hooks> Broker<H> {
     fn publish_will(&mut self, key: u32, will: &Will, now: Instant) {
         let publish = will.message.publish();
         let message = will.message.outgoing(&publish);
+        if !self.may_still_publish(key, message.topic) {
+            return;
+        }
         // 3.1.1 [MQTT-3.1.2-16] and [MQTT-3.1.2-17], 5 [MQTT-3.1.2-14] and [MQTT-3.1.2-15]
         if message.retain {
             self.retain(Some(key), &message, now);
@@ -255,6 +258,24 @@ impl<H: Hooks> Broker<H> {
         if self.route(Some(key), &message, now) == Routed::Later {
             self.record_due_will(&will.message);
         }
+    }
+
+    /// Returns whether a client may publish its will now: the right may have ended since its CONNECT.
+    fn may_still_publish(&mut self, key: u32, topic: TopicName<'_>) -> bool {
+        let Some(session) = self.sessions.get(to_usize(key)) else {
+            return false;
+        };
+        let client = session.info();
+        let may = self.hooks.may_publish(&client, topic);
+        if !may {
+            self.hooks.observe(&Observation::PublishRefused {
+                connection: None,
+                client,
+                topic,
+                reason: ReasonCode::NotAuthorized,
+            });
+        }
+        may
     }
 
     /// Ends a session. Publishes its will, if it has not been published (5 \[MQTT-3.1.2-8\]), and gives the messages in flight

@@ -294,6 +294,25 @@ fn a_will_that_is_too_large_is_refused() {
     }
 }
 
+/// The right to publish counts when the will is published, not only when its client connects.
+#[test]
+fn a_will_is_not_published_without_the_right() {
+    for (silenced, expected) in [(None, &["a"][..]), (Some("alice"), &[])] {
+        let mut broker = broker(|_| ());
+        let (reader, _) = connect(&mut broker, None, "reader");
+        subscribe(&mut broker, reader, "#");
+        let willing = Connect {
+            user_name: Some("alice"),
+            will: Some(Will::new(TopicName::from_static("a"), b"gone")),
+            ..Connect::new(Version::V311, "home")
+        };
+        let (home, _) = connect_by(&mut broker, willing);
+        broker.hooks().silenced = silenced;
+        broker.closed(home, NOW);
+        assert_eq!(topics(&mut broker, reader), expected, "{silenced:?}");
+    }
+}
+
 fn publish_bytes(broker: &mut Broker<Rules>, id: ConnectionId, payload: &[u8]) {
     let message = Publish {
         delivery: Delivery::AtLeastOnce(PacketId::new(5).unwrap()),

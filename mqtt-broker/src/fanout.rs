@@ -485,12 +485,12 @@ impl<H: Hooks> Broker<H> {
             let behind = at.saturating_sub(fanouts.targets.list.len());
             if let Some(target) = fanouts.targets.list.get(at).copied() {
                 let identifiers = fanouts.targets.identifiers(&target, &mut identifiers);
-                let session = self.sessions.get(to_usize(target.subscriber.session));
-                let is_there = session.is_some_and(|session| session.serial == target.serial);
                 let name = self.fanouts.numbers.get(at).copied().unwrap_or(0);
-                if is_there {
+                if self.is_target(&target) {
                     self.deliver_to(name);
                     self.deliver(&target, &mut source, identifiers, now);
+                } else if target.share.is_some() {
+                    self.deliver_to_another(&target, message, name, now);
                 } else {
                     self.target_ended(name);
                 }

@@ -7,7 +7,9 @@ use mqtt_session::proto::{QoS, TopicName};
 use crate::broker::Broker;
 use crate::fanout::Target;
 use crate::hooks::Hooks;
-use crate::queue::{Lanes, Queued};
+use crate::journal::RecordName;
+use crate::message::Message;
+use crate::queue::{Identifiers, Lanes, Queued};
 use crate::rights::may_receive;
 use crate::routing_limits::RoutingLimits;
 use crate::shards::Visited;
@@ -106,6 +108,37 @@ impl<H: Hooks> Broker<H> {
             }
         }
         found
+    }
+
+    /// Gives a message that is delivered in portions to another member of a shared subscription: the session of the chosen one has ended
+    /// before the message came to it. `name` is the name of that target in the message's record, 0 if it has none.
+    pub(crate) fn deliver_to_another(
+        &mut self,
+        chosen: &Target,
+        message: &Message,
+        name: u64,
+        now: Instant,
+    ) {
+        let listed = message.record();
+        let mut message = message.clone();
+        let record = if name == 0 {
+            RecordName::NONE
+        } else {
+            listed.of_copy(name)
+        };
+        message.set_record(record);
+        let subscriber = &chosen.subscriber;
+        let item = Queued {
+            qos: self.config.delivery_qos(message.qos(), subscriber.qos),
+            retain: message.is_retained() && subscriber.retain_as_published,
+            message,
+            identifiers: Identifiers::new(chosen.identifier()),
+            share: chosen.share,
+        };
+        // The other member is a target in addition to those of the message's record.
+        self.deliver_recorded(RecordName::NONE);
+        self.hand_over_one(item, RecordName::of_target(name).0, now);
+        self.deliver_recorded(listed);
     }
 
     /// Keeps the messages of an ended member for other members. They count in the total of all queues until then.

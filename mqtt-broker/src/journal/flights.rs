@@ -144,7 +144,8 @@ impl<H: Hooks> Broker<H> {
         targets.iter().map(name).collect()
     }
 
-    fn is_target(&self, target: &Target) -> bool {
+    /// Returns whether the session of a target exists and has not ended.
+    pub(crate) fn is_target(&self, target: &Target) -> bool {
         let session = self.sessions.get(to_usize(target.subscriber.session));
         session.is_some_and(|session| session.serial == target.serial && !session.is_over)
     }

@@ -33,8 +33,13 @@ impl RecordName {
         Self::new(session, self.copy()).0
     }
 
+    /// Returns the name of the copy of this message that a target has, by the target's name.
+    pub(crate) const fn of_copy(self, target: u64) -> Self {
+        Self::new(self.message(), Self(target).copy())
+    }
+
     /// Returns the session and the copy of a target's name.
-    pub(super) const fn of_target(target: u64) -> (u64, u16) {
+    pub(crate) const fn of_target(target: u64) -> (u64, u16) {
         (Self(target).message(), Self(target).copy())
     }
 }

@@ -1,0 +1,72 @@
+//! Checks messages that are delivered in portions while receivers leave.
+
+mod watched;
+
+use mqtt_session::proto::{
+    Connect, Delivery, Packet, PacketId, Properties, Property, Publish, QoS, Subscription,
+    TopicFilter, TopicName, Version,
+};
+use mqtt_testing::packets::encode;
+
+use watched::{NOW, Watched, subscribe};
+
+/// How many clients get each message: so many that it is delivered in portions.
+const CROWD: usize = 3_000;
+
+/// Connects many clients that subscribe to `a`.
+fn crowd(watched: &mut Watched) {
+    for n in 0..CROWD {
+        let one = watched.join(&format!("one-{n}"));
+        watched.subscribe(one, ["a"].into_iter());
+    }
+}
+
+fn store(watched: &mut Watched) {
+    let n = watched.broker.journal().len();
+    watched.broker.stored(n);
+}
+
+/// The member that was chosen ends its session before the message reaches it, and another member gets it.
+#[test]
+fn a_message_goes_to_another_member_when_the_chosen_one_leaves_before_it_comes() {
+    let mut watched = Watched::new(|_| ());
+    watched.broker.start_journal();
+    watched.broker.restored(NOW).unwrap();
+    crowd(&mut watched);
+    let list = [Subscription::new(
+        TopicFilter::new("$share/g/a").unwrap(),
+        QoS::AtLeastOnce,
+    )];
+    let stays = [Property::SessionExpiryInterval(60)];
+    let stays = Connect {
+        clean_start: false,
+        properties: Properties::from(&stays),
+        ..Connect::new(Version::V5, "stays")
+    };
+    let other = watched.connect(&stays);
+    watched.say(other, &subscribe(&list));
+    // A member without a connection comes last.
+    watched.broker.closed(other, NOW);
+    let chosen = watched.join("chosen");
+    watched.say(chosen, &subscribe(&list));
+    store(&mut watched);
+    watched.drop_all(chosen);
+    let from = watched.join("from");
+    let message = Publish {
+        delivery: Delivery::AtLeastOnce(PacketId::FIRST),
+        ..Publish::new(TopicName::from_static("a"), b"shared")
+    };
+    let message = encode(&Packet::Publish(message), Version::V5);
+    watched.broker.receive(from, &message, NOW);
+    while watched.broker.journal().is_empty() {
+        assert!(watched.tick(NOW), "it is never recorded");
+    }
+    assert_eq!(watched.broker.outgoing(chosen), b"", "it has not come");
+    watched.broker.closed(chosen, NOW);
+    watched.finish(NOW);
+    store(&mut watched);
+    assert_eq!(watched.broker.outgoing(from)[0], 0x40, "PUBACK");
+    let other = watched.connect(&stays);
+    store(&mut watched);
+    assert_eq!(watched.hear(other), ["shared"]);
+}

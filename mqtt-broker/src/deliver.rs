@@ -227,15 +227,17 @@ impl<H: Hooks> Broker<H> {
             return;
         };
         let full = session.rights.are_full(self.rights);
-        if !full && !may_receive(session, current, &mut self.hooks, message.topic) {
+        let may = full || may_receive(session, current, &mut self.hooks, message.topic);
+        let (is_online, link) = (session.connection.is_some(), session.link);
+        if !may || self.has_expired(source, link, identifiers, now) {
             self.not_delivered(key, message.qos, share);
             return;
         }
-        let is_online = session.connection.is_some();
-        if let Some(shard) = session.link {
+        if let Some(shard) = link {
             self.wait_for_busy_shard(shard, message.topic.as_bytes());
         }
-        if is_online && share.is_none() && self.send_at_once(key, &message, identifiers) {
+        let may_be_sent = is_online && share.is_none();
+        if may_be_sent && self.send_at_once(key, &message, source.remaining(now), identifiers) {
             return;
         }
         if !is_online && message.qos == QoS::AtMostOnce && !self.config.queue_qos0 {
@@ -259,8 +261,30 @@ impl<H: Hooks> Broker<H> {
         self.enqueue(key, item, now);
     }
 
+    /// Returns whether a message has expired since it arrived (5 \[MQTT-3.3.2-5\]). What another shard retains replaces an older message
+    /// there, which would be the last one otherwise.
+    fn has_expired(
+        &mut self,
+        source: &Source<'_>,
+        link: Option<u8>,
+        identifiers: &[u32],
+        now: Instant,
+    ) -> bool {
+        let has_expired =
+            source.has_expired(now) && (link.is_none() || !is_for_keeping(identifiers));
+        let expired = &mut self.statistics.publish_expired;
+        *expired = expired.saturating_add(has_expired.into());
+        has_expired
+    }
+
     /// Sends a message to a connected session whose queue is empty. Returns `false` if it must be queued.
-    fn send_at_once(&mut self, key: u32, message: &Outgoing<'_>, identifiers: &[u32]) -> bool {
+    fn send_at_once(
+        &mut self,
+        key: u32,
+        message: &Outgoing<'_>,
+        remaining: Option<u32>,
+        identifiers: &[u32],
+    ) -> bool {
         let scarce = self.heap_bytes > self.config.connection_bytes_total;
         // A division for each receiver takes longer than the rest of this function.
         let limit = if scarce {
@@ -284,7 +308,7 @@ impl<H: Hooks> Broker<H> {
         if connection.holds_more_than(limit) {
             return false;
         }
-        let sent = send(connection, message, None, identifiers);
+        let sent = send(connection, message, remaining, identifiers);
         if sent == Err(Refused::Full) {
             return false;
         }

@@ -10,6 +10,8 @@ use crate::message::{Message, encode, expiry};
 pub(crate) struct Source<'a> {
     pub(crate) message: &'a Outgoing<'a>,
     kept: Option<Message>,
+    /// Whether it was stored before: the time until its expiry goes on.
+    waited: bool,
     /// The steps for delivering it to one receiver.
     steps: usize,
 }
@@ -19,6 +21,7 @@ impl<'a> Source<'a> {
         Self {
             message,
             kept: None,
+            waited: false,
             steps: delivery_steps(message),
         }
     }
@@ -27,6 +30,7 @@ impl<'a> Source<'a> {
     pub(crate) fn of(kept: &Message, message: &'a Outgoing<'a>) -> Self {
         Self {
             kept: Some(kept.clone()),
+            waited: true,
             ..Self::new(message)
         }
     }
@@ -46,6 +50,18 @@ impl<'a> Source<'a> {
     /// Returns the message in its stored form, if an earlier call has stored it.
     pub(crate) const fn kept_before(&self) -> Option<&Message> {
         self.kept.as_ref()
+    }
+
+    /// Returns whether it has expired since it arrived.
+    pub(crate) fn has_expired(&self, now: Instant) -> bool {
+        let stored = self.kept.as_ref().filter(|_| self.waited);
+        stored.is_some_and(|message| message.has_expired(now))
+    }
+
+    /// Returns after how many seconds it expires, if that is another time than at its arrival.
+    pub(crate) fn remaining(&self, now: Instant) -> Option<u32> {
+        let stored = self.kept.as_ref().filter(|_| self.waited);
+        stored.and_then(|message| message.remaining(now))
     }
 
     /// Writes the packet of its stored form to the front of `packet`, and returns its length.

@@ -1,10 +1,12 @@
-//! Checks messages that are delivered in portions while receivers leave.
+//! Checks messages that are delivered in portions while receivers leave and time passes.
 
 mod watched;
 
+use std::time::Duration;
+
 use mqtt_session::proto::{
-    Connect, Delivery, Packet, PacketId, Properties, Property, Publish, QoS, Subscription,
-    TopicFilter, TopicName, Version,
+    Connect, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Properties, Property, Publish, QoS,
+    Subscription, TopicFilter, TopicName, Version,
 };
 use mqtt_testing::packets::encode;
 
@@ -69,4 +71,38 @@ fn a_message_goes_to_another_member_when_the_chosen_one_leaves_before_it_comes()
     let other = watched.connect(&stays);
     store(&mut watched);
     assert_eq!(watched.hear(other), ["shared"]);
+}
+
+/// 5 [MQTT-3.3.2-5] and [MQTT-3.3.2-6]: the time of a message goes on while its first receivers get it.
+#[test]
+fn a_message_expires_while_it_is_delivered() {
+    let mut watched = Watched::new(|_| ());
+    crowd(&mut watched);
+    let last = watched.join("last");
+    watched.subscribe(last, ["a"].into_iter());
+    watched.drop_all(last);
+    let from = watched.join("from");
+    let properties = [Property::MessageExpiryInterval(10)];
+    let message = Publish {
+        properties: Properties::from(&properties),
+        ..Publish::new(TopicName::from_static("a"), b"x")
+    };
+    let message = encode(&Packet::Publish(message), Version::V5);
+    for (seconds, expected) in [(0, Some(10)), (3, Some(7)), (10, None)] {
+        watched.broker.receive(from, &message, NOW);
+        assert_eq!(watched.broker.outgoing(last), b"", "it has not come");
+        watched.finish(NOW.after(Duration::from_secs(seconds)));
+        let bytes = watched.broker.outgoing(last).to_vec();
+        let left = match Packet::decode(&bytes, Version::V5, MAX_PACKET) {
+            Ok(Decoded::Packet {
+                packet: Packet::Publish(publish),
+                ..
+            }) => publish.properties.message_expiry_interval(),
+            _ => None,
+        };
+        assert_eq!(left, expected, "after {seconds} s");
+        watched.drop_all(last);
+    }
+    let expired = watched.broker.statistics(NOW).publish_expired;
+    assert!(expired > 0, "{expired}");
 }

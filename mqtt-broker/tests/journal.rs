@@ -426,6 +426,10 @@ fn records_that_contradict_one_another_are_refused() {
         broker.restore(&record).unwrap();
     }
     assert!(broker.restored(NOW).is_err());
+    // The text of the cause is not told twice.
+    let error = RestoreError::from(Fault::Value);
+    assert_eq!(error.to_string(), Fault::Value.to_string());
+    assert!(std::error::Error::source(&error).is_none());
 }
 
 proptest! {

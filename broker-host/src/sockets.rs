@@ -45,14 +45,15 @@ const LONG_FOR: u8 = 8;
 /// How many bytes are read at once from the other connections.
 const SHORT_READ: usize = 16 << 10;
 
-/// How many connections one turn serves at most because the broker has something for them. One with much to write or to do counts
-/// as several.
+/// How many connections one turn serves at most because the broker has bytes for them. A connection with many bytes to write, or
+/// much work for the broker, counts as several.
 const WRITES: usize = 128;
 /// How many steps of the broker count as one of these connections.
 const STEPS_A_WRITE: u64 = 64;
-/// How many written bytes do.
+/// How many written bytes count as one of these connections.
 const BYTES_A_WRITE: usize = 1 << 10;
-/// The same for connections that stand in line because they were served before. Each of them counts as one for each [`WRITE`] bytes.
+/// How many connections one turn serves at most that stand in line because they were served before. Each counts as one, and as one
+/// more for each [`WRITE`] bytes written to it.
 const WRITES_IN_LINE: usize = 8;
 /// A connection in line gathers bytes if it had some in at least so many of the last eight turns: it gets messages all the time.
 const STEADY: u32 = 3;

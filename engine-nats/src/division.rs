@@ -33,24 +33,24 @@ impl Division {
     }
 }
 
-/// What the bucket has for a journal.
+/// The value of a journal in the bucket.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Noted {
     Nothing,
     Division(Division),
-    /// What no process wrote.
+    /// A value that no process wrote.
     Damaged,
 }
 
-/// What is known of the number of shards of a broker.
+/// The result of the comparison of the number of shards in the bucket with that of this process.
 pub(crate) enum Check {
-    /// It is that of this process. With the key.
+    /// The numbers are equal. The value is the key that decides the shard of a client.
     Fits(u64),
-    /// It is another one.
+    /// The bucket has this other number.
     Other(u8),
-    /// It was just written, and is to be checked again.
+    /// A process has just written the number, so the caller checks again.
     Again,
-    /// It is missing or damaged. With a sentence.
+    /// The bucket has no number, or a damaged one. The sentence says why.
     Lacks(String),
 }
 
@@ -77,7 +77,7 @@ pub(crate) async fn check(
                 );
                 return Ok(Check::Lacks(why));
             }
-            // Only after this is known to be there, the stream of one shard is looked for the last time, and a process of one shard
+            // The stream of one shard is looked for the last time after the key is known to be there, and a process of one shard
             // checks again when it has its stream: of two that start at the same time with different numbers, one sees the other.
             note(context, config, new).await?;
             Ok(Check::Again)
@@ -110,7 +110,7 @@ pub(crate) async fn last_value<I>(
     subject: &str,
 ) -> Result<Option<Bytes>, String> {
     match bucket.get_last_raw_message_by_subject(subject).await {
-        // What a client of the bucket leaves when it deletes a key.
+        // A client of the bucket leaves this message when it deletes a key.
         Ok(message) if message.headers.get("KV-Operation").is_some() => Ok(None),
         Ok(message) => Ok(Some(message.payload)),
         Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),

@@ -59,7 +59,7 @@ enum State {
     Ended(Failure),
 }
 
-/// How often an answer is asked for again that contradicts what is known: where it is answered may be behind.
+/// How often a request is repeated whose answer contradicts what is known: the server of NATS that answers may be behind the others.
 const TRIES_BEHIND: u32 = 10;
 
 impl Owner {

@@ -67,28 +67,28 @@ struct Listening {
     /// The file of the CA of clients, and whether they need a certificate.
     client_ca: Option<String>,
     asks_certificate: bool,
-    /// What it has of its own: ours, and the value as TOML has it.
+    /// The settings of this listener alone: the key of `mqtt broker`, and the value in TOML.
     values: BTreeMap<&'static str, String>,
 }
 
-/// What was read so far.
+/// The settings that were read so far.
 #[derive(Debug, Default)]
 struct Imported {
     /// The keys of `mqtt broker` and their values in TOML.
     values: BTreeMap<&'static str, String>,
     listeners: Vec<Listening>,
-    /// What lines before the first listener say of the default one, if the file has one.
+    /// The settings of the default listener, from lines before the first `listener`.
     default: Listening,
     address: Option<String>,
     port: Option<String>,
     /// Whether there is a store, and its folder.
     is_persistent: bool,
     folder: Option<String>,
-    /// Who may connect is said for each listener.
+    /// Whether each listener has its own settings of who may connect.
     per_listener: bool,
     /// The most detailed kind of line of the log, as an index into [`LEVELS`].
     level: Option<usize>,
-    /// Lines that cannot be said, with their numbers.
+    /// Lines without a counterpart, with their numbers.
     unsupported: Vec<(usize, String)>,
 }
 

@@ -90,7 +90,8 @@ impl Engine {
             && journal.is_some_and(|j| j.deferred.half != 0)
     }
 
-    /// A message is to be published: one that is recorded at once follows all that were put off.
+    /// Records the messages that were put off, if the message to be published is recorded at once: records stay in the order of
+    /// acceptance. Returns [`Refused::Full`] if there is no room for all of them.
     pub(crate) fn check_deferred(
         &mut self,
         m: &mut Memory<'_>,

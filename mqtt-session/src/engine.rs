@@ -1,5 +1,6 @@
-//! The engine: one end of one connection and its session, without memory, lifetime or type parameter. Memory is lent to each
-//! call. It serves both roles, which differ only in how incoming packets are handled.
+//! The engine: one end of one connection and its session, without memory, lifetime or type parameter. Each call gets the memory as an
+//! argument. The engine has three roles: a client, a server, and a server whose peer is a server of the same broker. The roles differ
+//! in the packets that they accept, in their time-outs, and in who begins and ends a connection.
 //!
 //! ```text
 //! receive.rs   incoming packets: one step, one match by packet type

@@ -1,7 +1,8 @@
-//! What must outlive the process, as records. A client writes them beside its outgoing bytes; bytes that promise something leave
-//! only when the records before them are stored. `docs/JOURNAL.md` says which wait for which.
+//! The records of the state that outlives the process. A client writes them beside its outgoing bytes. A packet on which the peer
+//! relies leaves only when the records before it are stored; `docs/JOURNAL.md` has the table of the packets and their records.
 //!
-//! A barrier is a place in the stream of outgoing bytes: what lies behind it waits until so many bytes of records are stored.
+//! A barrier is a place in the stream of outgoing bytes, with a number of bytes of records. The bytes behind the place are sent when
+//! that many bytes of records are stored.
 
 use mqtt_journal::{Entry, Machine, Outgoing, Record};
 use mqtt_proto::num::{to_u32, to_usize};
@@ -25,24 +26,24 @@ use crate::slots::{Awaits, Slot};
 /// A flag of [`Slot`], beside those in `slots.rs`: the record of the message names an earlier session.
 const RECORD_DUE: u8 = 8;
 
-/// On the heap, most machines have none.
+/// The journal is on the heap, because most machines have none.
 #[cfg(feature = "alloc")]
 pub(crate) type Boxed = alloc::boxed::Box<Journal>;
 #[cfg(not(feature = "alloc"))]
 pub(crate) type Boxed = Journal;
 
-/// The records of one client, and what waits for them.
+/// The records of one client, and the outgoing bytes that wait for them.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     pub(crate) log: Log,
-    /// Bytes of records that were written, and that are stored.
+    /// How many bytes of records were written, and how many of them are stored.
     written: u64,
     pub(crate) stored: u64,
-    /// Bytes that the transport took on this connection.
+    /// How many bytes the transport took on this connection.
     pub(crate) sent: u64,
-    /// Each: the place in the stream of outgoing bytes, and how many bytes of records must be stored before what follows goes.
+    /// Places in the stream of outgoing bytes, each with the bytes of records that must be stored before the bytes behind it are sent.
     pub(crate) barriers: Barriers,
-    /// Counts the sessions.
+    /// The serial number of the session.
     pub(crate) serial: u32,
     /// The clean flag of the last record of the session.
     pub(crate) clean: bool,
@@ -50,22 +51,22 @@ pub(crate) struct Journal {
     pub(crate) last: u64,
     /// The machine that the first record names.
     machine: Option<Machine>,
-    /// What the program stored with its last acknowledgement.
+    /// The note that the program stored with its last acknowledgement.
     pub(crate) note: Option<LastNote>,
     pub(crate) needless: Needless,
-    /// The first record was read.
+    /// Whether the first record was read.
     pub(crate) has_format: bool,
     failed: bool,
-    /// Before MQTT 5, a session of the server that is not here ends the connection.
+    /// Whether, before MQTT 5, a session that the server has and this client has not ends the connection.
     pub(crate) refuses_unknown: bool,
     pub(crate) deferred: Deferred,
-    /// Of a server, whose host keeps the records.
+    /// The flows of a server, whose host writes the records. `None` in a client.
     #[cfg(all(feature = "alloc", feature = "server"))]
     pub(crate) flows: Option<Flows>,
 }
 
 impl Journal {
-    /// The host writes the records. Says so of whatever a client would have written here.
+    /// Returns whether this is the journal of a server, for which the host writes all records.
     #[allow(clippy::unused_self, reason = "without servers")]
     pub(crate) const fn is_of_server(&self) -> bool {
         #[cfg(all(feature = "alloc", feature = "server"))]

@@ -1,4 +1,4 @@
-//! Incoming packets. One loop serves both roles, which differ in the set of packets that they accept.
+//! Incoming packets. One function does a step for every role; the role decides which packets are accepted.
 
 use mqtt_proto::num::to_u32;
 use mqtt_proto::wire::{Frame, Layout, Reader, View, frame, kind, layout};

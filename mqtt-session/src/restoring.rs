@@ -37,8 +37,8 @@ impl Engine {
             Some(Entry::Format(_)) => Format::read_of(journal.machine(), record).map(|_| ()),
             Some(Entry::Session(session)) => {
                 if session.serial != journal.serial {
-                    // It is not known which messages were sent in the earlier session, so none counts as sent: to end one in
-                    // doubt would lose it, for nobody is told.
+                    // The records do not say which messages were sent in the earlier session, so each counts as not sent. A message
+                    // that ended in doubt here would be lost, because its outcome is reported to nobody.
                     let messages = self.slots_mut(m).iter_mut();
                     messages
                         .filter(|slot| slot.awaits.is_message())

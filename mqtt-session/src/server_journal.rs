@@ -1,6 +1,6 @@
-//! The journal of a server. Its host keeps the records, for a session of the host has more in it than flows. The machine tells the
-//! host what changed, and keeps back what must not go before the host's records are stored. Positions are those of the host: bytes
-//! of its journal.
+//! The journal of a server. The host writes the records, because a session of the host has more state than the flows of its packets.
+//! The machine reports each change to the host, and holds outgoing packets until the records of the host are stored. Positions count
+//! the bytes of the host's journal.
 
 use alloc::collections::VecDeque;
 
@@ -12,7 +12,7 @@ use crate::journal::Journal;
 use crate::server::Server;
 use crate::slots::Awaits;
 
-/// What the host of a server must record.
+/// A change that the host of a server must record.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Change {
     /// PUBREC came for a message: from now on PUBREL is sent, and the message never again.
@@ -21,11 +21,11 @@ pub enum Change {
     Freed(PacketId),
 }
 
-/// What a server's machine tells its host, and what waits.
+/// The changes that a server reports to its host, and whether its packets wait for records.
 #[derive(Debug, Default)]
 pub(crate) struct Flows {
     changes: VecDeque<Change>,
-    /// Flows wait for records; otherwise only what the host holds itself.
+    /// Whether the machine holds the packets of flows. If not, only those that the host holds by a call wait for records.
     pub(crate) waits: bool,
 }
 

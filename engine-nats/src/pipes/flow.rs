@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use super::message::{Header, Kind};
 
-/// What a message counts beside its bytes, so that many small ones do not take memory without bound.
+/// How many bytes a message counts in addition to its data, so that many small messages do not take memory without bound.
 pub(crate) const OVERHEAD: u64 = 256;
 
-/// How much a pipe may have on its way.
+/// The limits of a pipe, in bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Size {
-    /// How much may be sent that is not taken. What is beyond `assured` needs room in the budget of the sender.
+    /// How many bytes may be sent that the other end has not taken. Bytes beyond `assured` need room in the budget of the sender.
     pub(crate) window: u64,
     pub(crate) assured: u64,
-    /// What was taken is told when it is this much.
+    /// An end reports how much it has taken when it has taken this much since its last report.
     tell: u64,
     /// With room for less than this, an end waits instead of sending small pieces.
     least: u64,
@@ -25,7 +25,7 @@ pub(crate) struct Size {
 }
 
 impl Size {
-    /// That of the few pipes that carry the messages of many clients.
+    /// The limits of a link between two shards; a link carries the messages of many clients.
     pub(crate) const LINK: Self = Self {
         window: 256 << 10,
         assured: 256 << 10,
@@ -48,7 +48,7 @@ impl Size {
         usize::try_from(self.window / OVERHEAD).unwrap_or(0)
     }
 
-    /// An end that waits for room learns what the other end has taken before all is taken.
+    /// Returns whether an end that waits for room gets a report of the other end before the other end has taken everything.
     const fn is_live(self) -> bool {
         self.tell + self.least + OVERHEAD <= self.assured && self.assured <= self.window
     }
@@ -56,23 +56,23 @@ impl Size {
 
 const _: () = assert!(Size::LINK.is_live() && Size::CLIENT.is_live());
 
-/// What [`Kind::End`] counts: the messages that follow tell that it was sent, so that its loss is seen.
+/// How many bytes [`Kind::End`] counts. The counter in the messages that follow then includes it, so that its loss is detected.
 const END: u64 = 1;
 
 /// One end of a pipe. Times count from its begin.
 #[derive(Debug)]
 pub(crate) struct Flow {
     size: Size,
-    /// What this end has sent, and what of it the other end has told to be taken.
+    /// How many bytes this end has sent, and how many of them the other end has reported as taken.
     sent: u64,
     freed: u64,
     has_ended: bool,
-    /// What came from the other end, and what of it was taken and told.
+    /// How many bytes came from the other end, how many of them this end has taken, and how many it has reported as taken.
     came: u64,
     taken: u64,
     told: u64,
     other_ended: bool,
-    /// Whether the other end asked.
+    /// Whether the other end has sent [`Kind::Probe`] and waits for the answer.
     is_asked: bool,
     /// The pipe fails after this time without a message.
     silence: Duration,
@@ -94,7 +94,7 @@ pub(crate) enum Fault {
     Silence,
 }
 
-/// What to do when some time has passed.
+/// The action that is due after some time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Due {
     Nothing,

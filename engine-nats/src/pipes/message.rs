@@ -172,13 +172,13 @@ impl Kind {
     }
 }
 
-/// What each message in a pipe begins with.
+/// The first bytes of each message in a pipe.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Header {
     pub(crate) kind: Kind,
-    /// What the sender has sent before this message.
+    /// How many bytes the sender has sent before this message.
     pub(crate) sent: u64,
-    /// What the sender has taken of what was sent to it.
+    /// How many of the bytes that were sent to it the sender of this message has taken.
     pub(crate) taken: u64,
 }
 

@@ -15,9 +15,9 @@ use crate::connection::ConnectionId;
 use crate::hooks::Hooks;
 use crate::pressure::WaitsFor;
 
-/// How many topics another shard is told for one receiver, how many different ones for all receivers, and how many all shards are told where
-/// a topic counts for each receiver (about 32 MB). The publishers of further topics do not wait. If the queue of the receiver reaches four times
-/// its limits, the receiver counts as slow, and its queue drops messages.
+/// The limits of the topics that a shard reports to others: how many of one receiver, how many different ones of all receivers to one
+/// shard, and how many to all shards, where a topic counts once for each receiver (about 32 MB). The publishers of further topics do not
+/// wait. If the queue of the receiver reaches four times its limits, the receiver counts as slow, and its queue drops messages.
 const MOST_OF_RECEIVER: usize = 1 << 14;
 const MOST: usize = 1 << 18;
 const MOST_OF_ALL: usize = 1 << 20;
@@ -25,11 +25,11 @@ const MOST_OF_ALL: usize = 1 << 20;
 /// The topics with receivers that are too full, on both sides of a link, as hashes that all shards compute alike.
 #[derive(Debug, Default)]
 pub(super) struct Busy {
-    /// Those of the other shard's receivers, and the own publishers that wait for each.
+    /// The topics of receivers in the other shard, and the own publishers that wait for each.
     theirs: HashMap<u64, BTreeSet<ConnectionId>>,
-    /// Those of own receivers that the other shard is told, and how many receivers each has.
+    /// The topics of own receivers that are reported to the other shard, and how many receivers each has.
     own: HashMap<u64, u32>,
-    /// What the other shard is still to be told.
+    /// The reports that are not sent to the other shard yet.
     reports: VecDeque<Report>,
 }
 

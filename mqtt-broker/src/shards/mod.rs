@@ -243,7 +243,7 @@ impl<H: Hooks> Broker<H> {
         if let Some(session) = self.sessions.get_mut(to_usize(key)) {
             session.tells_first = true;
         }
-        // Who waited while the shard was away waits from now on as long as it takes nothing.
+        // Releases the publishers that waited while the shard was away. From now on they wait while the shard takes nothing.
         self.end_pressure(key);
         self.attach(id.index, key, &connect, None);
         self.record_connected(id.index, key, u32::MAX, before);

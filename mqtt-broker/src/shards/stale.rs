@@ -1,11 +1,11 @@
-//! Repairs the retained messages of another shard. If the queue of a link has no room for a message that is to be retained, that shard keeps
-//! an older one. So its topic is noted, and when the queue is empty, what this shard retains then goes to the other one: a message, or that
-//! there is none. The keeper of the topic is on one side or the other (`retained.rs`): it tells all shards what is valid.
+//! Repairs the retained messages of another shard. If the queue of a link has no room for a message that is to be retained, the other shard
+//! keeps an older one. This shard then notes the topic. When the queue is empty, it sends the message that it retains at that time, or that
+//! it retains none. The keeper of the topic is one of the two shards (`retained.rs`), and sends the valid message to all shards.
 //!
-//! If clients of several shards publish to a topic while its keeper is away, that one decides by the order in which it gets the messages.
+//! If clients of several shards publish to a topic while its keeper is away, the keeper decides by the order in which it gets the messages.
 //!
-//! If there are too many topics to note, all messages of which this shard is the keeper are sent again. Then another shard may retain what was
-//! removed meanwhile, and a message for a keeper may stay unknown to it. Both last until the next message to the topic.
+//! If there are too many topics to note, this shard sends all messages again of whose topics it is the keeper. The other shard may then
+//! retain a message that was removed meanwhile, and a keeper may miss a message. Both last until the next message to the topic.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

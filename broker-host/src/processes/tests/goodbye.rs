@@ -31,7 +31,8 @@ async fn a_process_that_stops_says_goodbye_to_relayed_clients() {
     .await;
 }
 
-/// What a process sent before it stopped may be taken later: those clients are not served. Its successor's are.
+/// A process may accept a client that another process has sent before that one stopped. It does not serve such a client. It serves the
+/// clients of the process that follows.
 #[tokio::test]
 async fn a_client_of_a_process_that_has_stopped_is_not_served() {
     play(async {

@@ -204,7 +204,7 @@ const fn widen(number: u32) -> u64 {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Offline {
-    /// It is refused with [`crate::Refused::Offline`].
+    /// The message is refused with [`crate::Refused::Offline`].
     Reject,
     /// Up to [`Config::queue`](field@Config::queue) messages are kept, and sent in their order after the next connect. Further
     /// ones are refused with [`crate::Refused::Full`].
@@ -219,7 +219,7 @@ pub enum Offline {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum SessionLost {
-    /// They are sent as new messages. The peer's application may get a message twice, even at QoS 2. A QoS 2 message whose
+    /// The messages are sent as new ones. The peer's application may get a message twice, even at QoS 2. A QoS 2 message whose
     /// PUBREC has arrived ends in [`crate::Ended::InDoubt`].
     #[default]
     SendAgain,

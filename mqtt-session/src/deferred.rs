@@ -52,7 +52,7 @@ pub(crate) struct Deferred {
 }
 
 impl Slot {
-    /// Whether the message has no record because it was put off.
+    /// Returns whether the message has no record because it was put off.
     pub(crate) const fn is_deferred(&self) -> bool {
         self.flags & AGE != 0
     }

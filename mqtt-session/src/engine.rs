@@ -76,7 +76,7 @@ impl Session {
     }
 }
 
-/// What a client asked for in CONNECT, or its host decided instead.
+/// The terms of a connection: those that the client asked for in CONNECT, or those that its host decided instead.
 #[cfg(feature = "server")]
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Terms {

@@ -71,7 +71,7 @@ pub enum Violation {
     WrongAck {
         /// The acknowledgement.
         packet: PacketType,
-        /// Its packet identifier.
+        /// The packet identifier of the acknowledgement.
         id: PacketId,
     },
     /// There are more unacknowledged QoS 1 and QoS 2 messages than was announced (5, section 3.3.4), or than there is room for.

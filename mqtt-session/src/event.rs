@@ -18,7 +18,7 @@ pub enum Step<E> {
     Packet {
         /// How many bytes were consumed.
         consumed: usize,
-        /// What the application has to know, if anything. It borrows from the input.
+        /// The event for the application, if there is one. It borrows from the input.
         event: Option<E>,
     },
 }
@@ -89,7 +89,7 @@ pub enum Ended {
     InDoubt,
     /// A newer message replaced it while there was no connection ([`crate::Offline::DropOldest`]).
     Dropped,
-    /// It is longer than the maximum packet size of the new connection.
+    /// The message is longer than the maximum packet size of the new connection.
     TooLarge,
     /// The server of the new connection does not support its QoS or retained messages, as its CONNACK says (MQTT 5). The client
     /// did not send it on this connection.
@@ -117,7 +117,7 @@ pub struct Incoming<'i> {
     pub receipt: Option<Receipt>,
 }
 
-/// What a client reports to its caller.
+/// The events that a client reports to its caller.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event<'i> {
@@ -195,7 +195,7 @@ pub enum Event<'i> {
     Pong,
 }
 
-/// What a server reports to its caller.
+/// The events that a server reports to its caller.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum ServerEvent<'i> {

@@ -139,7 +139,7 @@ impl Quality {
     }
 }
 
-/// What has arrived with a PUBLISH.
+/// The kind of a message that arrived with a PUBLISH.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Arrival {
     /// A message for the application, with the serial number of its receipt if it is to be acknowledged by hand.

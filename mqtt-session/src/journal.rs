@@ -99,7 +99,7 @@ impl Journal {
         let Some(len) = len else {
             return;
         };
-        // What waits for a record that has no room is never sent, for it is never stored.
+        // A record without room is not stored, so the packets that wait for it are never sent.
         self.log.append(m, len, write);
         self.written = self.written.saturating_add(u64::from(to_u32(len)));
     }
@@ -234,7 +234,7 @@ impl Engine {
         })
     }
 
-    /// Whether the record of a message has room.
+    /// Returns whether the record of a message has room.
     pub(crate) fn check_record(
         &self,
         m: &Memory<'_>,
@@ -260,18 +260,18 @@ impl Engine {
         }
     }
 
-    /// Whether the record of an acknowledgement has room. On a heap it always has.
+    /// Returns whether the record of an acknowledgement has room. On a heap it always has.
     pub(crate) fn lent_record_fits(&self, m: &Memory<'_>, len: usize) -> bool {
         self.journal.is_none() || m.lent_journal().is_none() || self.record_fits(m, len)
     }
 
-    /// Whether CONNECT can be recorded.
+    /// Returns whether CONNECT can be recorded.
     pub(crate) fn connect_record_fits(&self, m: &Memory<'_>, client_id: &str) -> bool {
         self.journal.is_none()
             || Log::client_id_fits(m, client_id) && self.record_fits(m, client_id.len())
     }
 
-    /// Of the outgoing bytes, how many may go before the records are stored.
+    /// Returns how many of the outgoing bytes may be sent before more records are stored.
     #[inline]
     pub(crate) fn may_go(&self) -> usize {
         let Some(journal) = &self.journal else {
@@ -285,7 +285,7 @@ impl Engine {
         }
     }
 
-    /// The transport took bytes.
+    /// Counts bytes that the transport took.
     #[inline]
     pub(crate) fn count_sent(&mut self, n: usize) {
         if let Some(journal) = &mut self.journal {
@@ -293,7 +293,7 @@ impl Engine {
         }
     }
 
-    /// Nothing is outgoing any more: the stream begins anew.
+    /// Forgets all barriers, because nothing is outgoing any more and the stream begins anew.
     pub(crate) fn clear_barriers(&mut self) {
         if let Some(journal) = &mut self.journal {
             journal.barriers.clear();
@@ -301,7 +301,7 @@ impl Engine {
         }
     }
 
-    /// What is written from here on waits for all records so far.
+    /// Makes all bytes that are written from now on wait for all records so far.
     #[inline]
     pub(crate) fn wait_for_records(&mut self, m: &Memory<'_>) {
         if self.journal.is_some() {
@@ -319,7 +319,7 @@ impl Engine {
                 .is_some_and(|journal| journal.may_wait())
     }
 
-    /// What lies behind so many outgoing bytes waits for all records so far.
+    /// Makes the bytes behind the first `waiting` outgoing bytes wait for all records so far.
     fn wait_behind(&mut self, waiting: usize) {
         let Some(journal) = &mut self.journal else {
             return;
@@ -470,7 +470,8 @@ impl Engine {
         self.wait_for_records(m);
     }
 
-    /// What goes on in a new session is written anew when it is sent: from then on the server may know it under this session.
+    /// Makes each message that continues in a new session get a new record when it is sent: from then on the server may know it
+    /// under this session.
     pub(crate) fn record_messages_again(&mut self, m: &mut Memory<'_>) {
         if self.journal.is_some() {
             let messages = self.slots_mut(m).iter_mut();
@@ -480,7 +481,7 @@ impl Engine {
         }
     }
 
-    /// The order of what is outgoing changed: all of it waits for what any of it waited for.
+    /// Makes all outgoing bytes wait for the records of the last barrier, because their order has changed.
     pub(crate) fn hold_all(&mut self) {
         if let Some(journal) = &mut self.journal
             && let Some((_, records)) = journal.barriers.pop_back()

@@ -235,7 +235,7 @@ impl Engine {
                 .is_some_and(|slot| slot.awaits == Awaits::CONNECTION)
         {
             match how {
-                // What was sent completely is not needed for the event, and the next message needs its room.
+                // The event does not need a message that was sent completely, and the next message needs its room.
                 Ended::Sent => self.end_empty(m, index, how),
                 _ => self.end(m, index, how),
             }

@@ -32,9 +32,9 @@ pub(crate) struct Link {
     /// The bytes that wait for the transport lie between these two places in the memory of outgoing bytes.
     pub(crate) start: u32,
     pub(crate) end: u32,
-    /// What this side accepts.
+    /// The limits of this side for the packets of the peer.
     pub(crate) ours: Limits,
-    /// What the peer accepts.
+    /// The limits of the peer for the packets of this side.
     pub(crate) peers: Limits,
     /// The fingerprint of the client identifier in CONNECT, or of the one that was assigned; 0 before.
     pub(crate) client: u32,
@@ -59,7 +59,7 @@ pub(crate) struct Link {
     pub(crate) exceeded: bool,
 }
 
-/// What one side of a connection accepts from the other.
+/// The limits that one side of a connection has for packets of the other.
 #[derive(Debug)]
 pub(crate) struct Limits {
     /// The longest packet, in bytes.
@@ -163,8 +163,8 @@ pub(crate) fn fingerprint(client_id: &[u8]) -> u32 {
     if hash == 0 { u32::MAX } else { hash }
 }
 
-/// What the server does not support according to its CONNACK (5, sections 3.2.2.3.4 to 3.2.2.3.13), a bit for each. A client
-/// must not send it.
+/// The features that the server does not support according to its CONNACK (5, sections 3.2.2.3.4 to 3.2.2.3.13), a bit for each.
+/// A client must not send them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Unsupported(u8);
 

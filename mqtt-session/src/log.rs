@@ -15,7 +15,7 @@ const LIMIT: usize = 256 << 10;
 /// The longest record beside the packet of a message and a client identifier.
 const HEAD: usize = 40;
 
-/// What a lent buffer leaves free for each slot: the record of its end.
+/// The bytes that a lent buffer leaves free for each slot, for the record of its end.
 const END: usize = 16;
 
 #[derive(Debug, Default)]

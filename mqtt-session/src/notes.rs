@@ -41,7 +41,7 @@ impl core::ops::Deref for Bytes {
 /// The note that is valid.
 #[derive(Debug)]
 pub(crate) struct LastNote {
-    /// Its number.
+    /// The number of the note.
     order: u64,
     /// The packet identifier of the message in whose record it is.
     pub(crate) id: PacketId,

@@ -26,7 +26,7 @@ use crate::tune::{ALIASES, FAST, JOURNAL, KEEPS_QOS_0, LARGE, POLICIES, V5};
 /// The DUP flag in the first byte of a PUBLISH.
 pub(crate) const DUP: u8 = 0b1000;
 
-/// What follows an acknowledgement.
+/// The effect of an acknowledgement on its message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Next {
     /// The message has ended.

@@ -160,7 +160,7 @@ impl Engine {
         self.place_restored(m, bytes, awaits).ok_or(Fault::Value)
     }
 
-    /// What a packet that was kept waits for.
+    /// Returns which packet a kept packet waits for.
     fn judge(&mut self, m: &Memory<'_>, version: Version, packet: &[u8]) -> Result<Awaits, Fault> {
         // A message for which PUBREC came has no packet, and fits every version.
         if !self.slots(m).iter().any(|slot| slot.awaits.is_message()) {
@@ -175,7 +175,7 @@ impl Engine {
         }
     }
 
-    /// A slot as the last one, under the next number.
+    /// Adds a slot as the last one, under the next number.
     pub(crate) fn place_restored(
         &mut self,
         m: &mut Memory<'_>,
@@ -189,12 +189,13 @@ impl Engine {
         Some(usize::from(self.session.len).wrapping_sub(1))
     }
 
-    /// What ended while records were read ended in the earlier process: nobody here waits for it.
+    /// Forgets the ends of messages that ended while records were read. They ended in the earlier process, so nobody waits for
+    /// them here.
     fn tell_nothing(&mut self, m: &mut Memory<'_>) {
         while self.next_ended(m).is_some() {}
     }
 
-    /// All records of the earlier process were read.
+    /// Continues the session, when all records of the earlier process were read.
     pub(crate) fn restored(&mut self, m: &mut Memory<'_>) {
         let Some(journal) = &mut self.journal else {
             return;
@@ -212,7 +213,7 @@ impl Engine {
         }
     }
 
-    /// Whether a record that is stored still says something that is not said otherwise.
+    /// Returns whether a stored record still has content that no other record has.
     pub(crate) fn is_needed(&self, m: &Memory<'_>, record: &Record<'_>) -> bool {
         match Entry::read(record) {
             Ok(Some(Entry::Outgoing(order, _))) => {

@@ -43,11 +43,11 @@ impl Flows {
     }
 }
 
-/// The host has not said yet which records a barrier waits for.
+/// The records that a barrier waits for, while the host has not yet said which they are.
 const UNKNOWN: u64 = u64::MAX;
 
 impl Journal {
-    /// What is outgoing from this place on waits for records that the host is about to write.
+    /// Holds the outgoing bytes from this place on, until records are stored that the host is about to write.
     pub(crate) fn hold(&mut self, place: u64) {
         if self.barriers.back().map(|(_, records)| *records) != Some(UNKNOWN) {
             self.barriers.push_back((place, UNKNOWN));
@@ -56,14 +56,15 @@ impl Journal {
 }
 
 impl Server<'_> {
-    /// From now on the machine tells what changed, and bytes wait for the host: see [`Self::take_change`] and [`Self::wait_for`].
-    /// Without `flows` only what [`Self::hold`] keeps back waits: for sessions that end with their connection.
+    /// Makes the machine report changes ([`Self::take_change`]) and hold bytes until the host has stored its records
+    /// ([`Self::wait_for`]). Without `flows` it holds only the bytes for which the host calls [`Self::hold`]: for sessions that
+    /// end with their connection.
     pub fn start_journal(&mut self, flows: bool) {
         let journal = self.engine.journal.get_or_insert_default();
         journal.flows.get_or_insert_default().waits = flows;
     }
 
-    /// Whether there may be changes that the host must record, or bytes that wait for records. It is cheaper than
+    /// Returns whether there may be changes that the host must record, or bytes that wait for records. This is cheaper than
     /// [`Self::take_change`] and [`Self::waits_for_records`] after a packet that has neither, which most packets are.
     #[must_use]
     pub fn may_need_records(&self) -> bool {
@@ -73,13 +74,13 @@ impl Server<'_> {
         })
     }
 
-    /// The next change that the host must record, oldest first.
+    /// Returns the next change that the host must record, oldest first.
     pub fn take_change(&mut self) -> Option<Change> {
         let flows = self.engine.journal.as_mut()?.flows.as_mut()?;
         flows.changes.pop_front()
     }
 
-    /// What is written from here on waits until the host has stored what it is about to record.
+    /// Holds the bytes that are written from now on, until the host has stored the records that it is about to write.
     pub fn hold(&mut self) {
         let waiting = self.engine.unsent(&self.memory);
         if let Some(journal) = &mut self.engine.journal {
@@ -88,8 +89,9 @@ impl Server<'_> {
         }
     }
 
-    /// The host recorded all changes: what was to wait since the last call waits until `position` is stored, if that is not so
-    /// already. Whether something waits for it.
+    /// Tells the machine that the host recorded all changes. The bytes that are held since the last call wait until the host has
+    /// stored `position` bytes of its journal. Returns whether they wait; `false` if there are none, or if that much is stored
+    /// already.
     pub fn wait_for(&mut self, position: u64) -> bool {
         let Some(journal) = &mut self.engine.journal else {
             return false;
@@ -108,7 +110,8 @@ impl Server<'_> {
         true
     }
 
-    /// The host's journal is stored up to `position`: what waited for it is in [`Self::outgoing`] now.
+    /// Tells the machine that the host's journal is stored up to `position`. The bytes that waited for it are then in
+    /// [`Self::outgoing`].
     pub fn stored(&mut self, position: u64) {
         let Some(journal) = &mut self.engine.journal else {
             return;
@@ -121,15 +124,15 @@ impl Server<'_> {
         }
     }
 
-    /// Whether bytes wait for records.
+    /// Returns whether bytes wait for records.
     #[must_use]
     pub fn waits_for_records(&self) -> bool {
         let journal = self.engine.journal.as_ref();
         journal.is_some_and(|journal| !journal.barriers.is_empty())
     }
 
-    /// Takes a message back that was sent under `number` before the process began anew, and was not acknowledged. Messages come in
-    /// the order of their numbers. It is for a machine without a connection.
+    /// Restores a message that was sent under `number` before the process began anew, and was not acknowledged. The host restores
+    /// messages in the order of their numbers, before the machine has a connection.
     ///
     /// # Errors
     /// The number is not above the last one, or the message cannot be written in this version.
@@ -151,7 +154,7 @@ impl Server<'_> {
         self.restore_slot_of((number, version), awaits, &packet)
     }
 
-    /// The same for a message for which PUBREC came.
+    /// Restores a message that was sent under `number`, and whose PUBREC came: PUBREL is sent for it.
     ///
     /// # Errors
     /// The number is not above the last one.
@@ -185,14 +188,14 @@ impl Server<'_> {
         slot.goes(false);
         slot.disconnected();
         if slot.token().number != number {
-            // Its identifier is in use.
+            // The packet identifier of the message is in use.
             return Err(Refused::WrongPhase);
         }
         Ok(slot.token())
     }
 
-    /// Takes it that the message with this identifier came before the process began anew, and that PUBREL is awaited; `false`
-    /// without room.
+    /// Restores the packet identifier of a message that came at QoS 2 before the process began anew, and whose PUBREL is awaited.
+    /// Returns `false` if there is no room.
     pub fn restore_received(&mut self, id: PacketId) -> bool {
         self.engine.holds(&self.memory, id.get())
             || self.engine.restore_received(&mut self.memory, id.get())
@@ -200,7 +203,7 @@ impl Server<'_> {
 }
 
 impl Receipt {
-    /// The packet identifier of the message.
+    /// Returns the packet identifier of the message.
     #[must_use]
     pub const fn packet_id(self) -> PacketId {
         self.id

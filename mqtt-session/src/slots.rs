@@ -35,7 +35,7 @@ pub struct Slot {
     pub(crate) flags: u8,
 }
 
-/// What a slot waits for: the packet type of the answer, or one of the states below.
+/// The state of a slot: the packet type of the answer that it waits for, or one of the states below.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Awaits(u8);
 

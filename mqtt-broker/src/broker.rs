@@ -30,7 +30,7 @@ use crate::statistics::{Loads, Statistics};
 use crate::timers::{Due, Timers};
 use crate::work::{Meter, packet_steps, steps_of_bytes};
 
-/// What [`Broker::receive`] did.
+/// The result of [`Broker::receive`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Handled {
     /// How many bytes of the input were handled; the host passes the others to the next call.
@@ -47,10 +47,10 @@ pub enum Next {
     /// Room for answers, a decision of the host, or the end of the work for the last packet: call [`Broker::receive`] again with
     /// the same bytes when [`Broker::next_ready`] returns this connection, or after [`Broker::sent`].
     Blocked,
-    /// Its next turn, because it has used its share of this one: call [`Broker::receive`] again with the same bytes, even if
-    /// there are none, after the other connections have had their turn.
+    /// The next turn of the connection, because it has used its share of this one: call [`Broker::receive`] again with the same
+    /// bytes, even if there are none, after the other connections have had their turn.
     Yields,
-    /// Its end: write the outgoing bytes, close the transport, and call [`Broker::closed`].
+    /// The end of the connection: write the outgoing bytes, close the transport, and call [`Broker::closed`].
     Closing,
 }
 

@@ -11,13 +11,13 @@ use crate::hooks::Hooks;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct ConnectedClient<'a> {
-    /// Its connection.
+    /// The connection of the client.
     pub connection: ConnectionId,
-    /// Its client identifier.
+    /// The client identifier.
     pub client_id: &'a str,
-    /// Its user name.
+    /// The user name of the client.
     pub user_name: Option<&'a str>,
-    /// Its version of MQTT.
+    /// The version of MQTT that the client uses.
     pub version: Version,
     /// How many filters it subscribes to.
     pub subscriptions: usize,

@@ -21,13 +21,13 @@ use crate::timers::Due;
 /// The steps of a CONNECT, for its session and what the hooks do: it takes more than 10 microseconds.
 const CONNECT: usize = 128;
 
-/// What is known of a client that is accepted, before it gets its session.
+/// The facts about an accepted client that are collected before it gets its session.
 struct Entrant {
     /// The session of its identifier.
     known: Option<u32>,
     /// Whether another user made that session.
     is_of_another: bool,
-    /// Stands for its address; 0 if that is not known.
+    /// A number for the address of the client; 0 if the address is not known.
     source: u64,
     will: Option<Box<Will>>,
 }

@@ -1,4 +1,4 @@
-//! What the broker has of one connection while its transport is open.
+//! The state of one connection while its transport is open.
 
 use mqtt_session::proto::Connect;
 use mqtt_session::proto::num::to_usize;
@@ -30,53 +30,53 @@ pub(crate) struct Connection {
     pub(crate) server: Server<'static>,
     pub(crate) serial: u32,
     pub(crate) session: Option<u32>,
-    /// How many messages of QoS 1 and 2 the client lets be under way.
+    /// How many messages at QoS 1 and 2 may be sent to the client without its acknowledgement.
     pub(crate) window: usize,
-    /// Its entry in the timers.
+    /// The time of this connection's entry in the timers.
     pub(crate) timer: Option<Instant>,
-    /// It is in the list of those that are ready.
+    /// Whether the connection is in the list of those that are ready.
     pub(crate) ready: bool,
     pub(crate) ended: bool,
     /// With fewer outgoing bytes than this, another message does not make it ready.
     pub(crate) gathers: u32,
-    /// Another took its place.
+    /// Whether the broker ended it to make room for another connection.
     pub(crate) closed_for_room: bool,
-    /// Stands for its address; 0 if that is not known.
+    /// A number for the address of the client; 0 if the address is not known.
     pub(crate) source: u64,
-    /// What its machine has on the heap.
+    /// How many bytes the machine of the connection has on the heap.
     pub(crate) heap_bytes: usize,
     /// The received bytes that the broker has not accepted, if they are many.
     pub(crate) input: Part,
-    /// While it is not accepted: its place among those.
+    /// The place of the connection among those that are not accepted yet.
     pub(crate) pending: Option<EndRank>,
     /// Counts the packets that the transport took.
     pub(crate) frames: Frames,
     pub(crate) extra: Option<Box<Extra>>,
 }
 
-/// What few connections need, or not for long.
+/// State that few connections need, or that a connection needs for a short time.
 #[derive(Default)]
 pub(crate) struct Extra {
     /// The CONNECT that awaits a decision.
     pub(crate) connect: Option<Box<[u8]>>,
     /// The authentication method of an accepted CONNECT (5).
     pub(crate) method: Option<Box<str>>,
-    /// CONNECT said that the client is a bridge.
+    /// Whether the client is a bridge according to its CONNECT.
     pub(crate) bridge: bool,
     /// An answer that had no room.
     pub(crate) unanswered: Option<Answer>,
-    /// The answer waits until other shards know the subscription.
+    /// Whether the answer waits until other shards know the subscription.
     pub(crate) waits_for_links: bool,
     /// A SUBSCRIBE or UNSUBSCRIBE that is not done.
     pub(crate) request: Option<Box<Request>>,
-    /// A message of this connection is on its way to many: the next packet waits.
+    /// Whether the next packet waits, because a message of this connection goes to many receivers in portions.
     pub(crate) message_in_portions: bool,
-    /// Its messages that are not acknowledged because a receiver is too full.
+    /// The messages of this connection that are not acknowledged because a receiver is too full.
     pub(crate) withheld: Option<WithheldQueue>,
 }
 
 impl Extra {
-    /// What an accepted CONNECT leaves, if it is anything.
+    /// Returns the state that an accepted CONNECT leaves. `None` if it leaves none.
     pub(crate) fn of(connect: &Connect<'_>) -> Option<Box<Self>> {
         let method = connect.properties.authentication_method();
         (connect.bridge || method.is_some()).then(|| {

@@ -72,7 +72,7 @@ struct Fanout {
     is_unsure: bool,
     /// The connection whose next packet waits.
     waits: Option<ConnectionId>,
-    /// Its fullest receiver, if one is too full.
+    /// The fullest receiver of the message, if one is too full.
     press: RoutingLimits,
     /// The acknowledgement to be sent when all receivers have the message, with the reason code if there is a receiver.
     receipt: Option<(Receipt, ReasonCode)>,

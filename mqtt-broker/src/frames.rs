@@ -9,9 +9,9 @@ use crate::hooks::Hooks;
 /// Where the stream is within its packet.
 #[derive(Clone, Copy, Debug)]
 enum PacketPlace {
-    /// So many bytes are left of the packet.
+    /// This number of bytes of the packet is left.
     Body(u32),
-    /// Its length is read: the bits so far, and how many.
+    /// The length of the packet is being read: the bits so far, and how many.
     Length(u32, u32),
 }
 

@@ -284,7 +284,8 @@ impl<H: Hooks> Broker<H> {
         has_room && self.take_place(PlaceOf::User(user), limit)
     }
 
-    /// The same for an address. May end an unused session of it in this shard.
+    /// Returns whether an address may have one more session, and takes its place. To make room, ends an unused session of the
+    /// address in this shard.
     fn has_room_for_address(&mut self, source: u64, now: Instant) -> bool {
         let (of, limit) = (PlaceOf::Address(source), self.config.sessions_per_address);
         let has_room = source == 0 || self.sessions_by_address.held(source) < limit;
@@ -298,7 +299,7 @@ impl<H: Hooks> Broker<H> {
         self.take_place(of, limit)
     }
 
-    /// The same for all sessions.
+    /// Returns whether there may be one more session at all, and takes its place.
     fn has_room_in_all(&mut self, source: u64, now: Instant) -> bool {
         if self.takes_place_of_all() {
             return true;

@@ -26,11 +26,11 @@ pub enum Verdict {
 /// A client as hooks see it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ClientInfo<'a> {
-    /// Its client identifier.
+    /// The client identifier.
     pub client_id: &'a str,
-    /// Its user name: that of CONNECT, or the one of [`Verdict::AcceptAs`].
+    /// The user name: that of CONNECT, or the one of [`Verdict::AcceptAs`].
     pub user_name: Option<&'a str>,
-    /// Its version.
+    /// The version of MQTT that the client uses.
     pub version: Version,
 }
 
@@ -56,7 +56,7 @@ pub enum Ending {
     /// CONNECT was refused because of its length.
     #[error("CONNECT has {len} bytes; connect-size and packet-size allow {limit}")]
     ConnectTooLarge {
-        /// Its length.
+        /// The length of CONNECT in bytes.
         len: usize,
         /// The limit: the lower one of [`Config::connect_size`](crate::Config::connect_size) and `packet_size`.
         limit: u32,
@@ -118,7 +118,7 @@ pub enum Observation<'a> {
     },
     /// Messages for a client were dropped because its queue was full or they were too large for it.
     Dropped {
-        /// Its connection, if it is connected.
+        /// The connection of the receiver, if it is connected.
         connection: Option<ConnectionId>,
         /// The receiver's client identifier.
         client_id: &'a str,
@@ -128,9 +128,9 @@ pub enum Observation<'a> {
     /// A connected client took nothing for [`Config::slow_consumer_ms`](crate::Config::slow_consumer_ms) though its queue is more
     /// than half full: messages for it may be dropped until it has taken all queued ones.
     SlowConsumer {
-        /// Its connection.
+        /// The connection of the client.
         connection: Option<ConnectionId>,
-        /// Its client identifier.
+        /// The client identifier.
         client_id: &'a str,
         /// How many messages are queued for it.
         messages: usize,
@@ -139,9 +139,9 @@ pub enum Observation<'a> {
     /// messages more slowly than they come: its queue is about half full all this time. Reported once until they did not wait for two
     /// seconds.
     PublishersWait {
-        /// Its connection.
+        /// The connection of the client.
         connection: Option<ConnectionId>,
-        /// Its client identifier.
+        /// The client identifier.
         client_id: &'a str,
         /// How many messages are queued for it.
         messages: usize,
@@ -164,9 +164,9 @@ pub enum Observation<'a> {
     },
     /// The queue of a client had no room for a message, for the first time since it was empty. [`Self::Dropped`] reports each time.
     QueueFull {
-        /// Its connection, if it is connected.
+        /// The connection of the client, if it is connected.
         connection: Option<ConnectionId>,
-        /// Its client identifier.
+        /// The client identifier.
         client_id: &'a str,
         /// How many messages are queued for it.
         messages: usize,
@@ -182,7 +182,7 @@ pub enum Observation<'a> {
     },
 }
 
-/// What a process takes of memory, in bytes.
+/// The memory that a process takes, in bytes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Memory {
     /// Now.
@@ -254,7 +254,7 @@ pub trait Hooks {
         true
     }
 
-    /// What the process takes of memory, if the host knows it; the `$SYS` topics `heap` tell it.
+    /// Returns the memory that the process takes, if the host knows it. The `$SYS` topics `heap` have these numbers.
     fn memory(&self) -> Option<Memory> {
         None
     }

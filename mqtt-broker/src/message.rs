@@ -30,7 +30,7 @@ pub(crate) struct Message {
     expires: Option<Instant>,
     /// The number of its publisher's client identifier, if it is needed later.
     from: Option<u64>,
-    /// Its name in records.
+    /// The name of the message in records.
     record: RecordName,
 }
 

@@ -1,5 +1,5 @@
-//! What is left of a SUBSCRIBE or UNSUBSCRIBE, in packets of a few filters. The packet is kept as it came, and each of the small ones is
-//! made when its turn comes, so that no turn does something for each filter.
+//! The filters of a SUBSCRIBE or UNSUBSCRIBE that are not handled yet, in packets of a few filters. The packet is kept as it
+//! came, and each small packet is made when its turn comes, so that no turn has work for every filter.
 
 use core::ops::Range;
 
@@ -10,12 +10,12 @@ use crate::work::{Work, step};
 /// The most filters of a small packet.
 const FILTERS: usize = 32;
 
-/// What is left of a packet with filters.
+/// The part of a packet with filters that is not handled yet.
 #[derive(Debug)]
 pub(crate) struct Portions {
     /// The packet, as it came.
     packet: Box<[u8]>,
-    /// Its packet identifier and properties.
+    /// The range of the packet identifier and the properties in the packet.
     head: Range<usize>,
     /// Where the first filter begins that is left.
     at: usize,

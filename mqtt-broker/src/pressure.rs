@@ -37,7 +37,7 @@ const PART: usize = 64;
 /// The interval of the checks for receivers that take nothing.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What a publisher waits for.
+/// The reason why a publisher gets no acknowledgement yet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum WaitsFor {
     /// A receiver whose queue is too full.
@@ -62,7 +62,7 @@ pub(crate) struct Pressure {
     pub(crate) told: BTreeSet<(u8, u64)>,
     /// When it last took a message or enough bytes.
     taken_at: Instant,
-    /// Its entry in the timers.
+    /// The time of this receiver's entry in the timers.
     timer: Option<Instant>,
     /// How many bytes its transport has taken since.
     bytes: usize,

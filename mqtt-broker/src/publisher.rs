@@ -1,5 +1,5 @@
-//! Who published a retained message. Whether that client may publish to the topic is checked again when the message is delivered, so
-//! that a right that was revoked takes effect for what is kept as well.
+//! The client that published a retained message. When the message is delivered, the broker asks again whether that client may
+//! publish to the topic, so that a revoked right takes effect for retained messages as well.
 
 use std::sync::Arc;
 
@@ -28,7 +28,8 @@ impl Publisher {
         }
     }
 
-    /// What it counts in the limit for retained messages: as if each had its own, since one client may leave only one.
+    /// Returns how many bytes the publisher counts in the limit for retained messages. Each message counts them, as if each had a
+    /// publisher of its own, because a client may leave one message only.
     pub(crate) fn size(&self) -> usize {
         let user_name = self.user_name.as_ref().map_or(0, |name| name.len());
         self.client_id

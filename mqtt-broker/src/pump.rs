@@ -23,7 +23,7 @@ enum First {
     /// The client may not receive it.
     Forbidden,
     Expired,
-    /// It can be sent to this connection.
+    /// The message can be sent to this connection.
     Due(u32),
 }
 

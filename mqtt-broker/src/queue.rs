@@ -99,7 +99,7 @@ pub(crate) enum Room {
 /// The limits of one queue.
 pub(crate) struct Limits<'a> {
     pub(crate) config: &'a Config,
-    /// Its share of the total when that is used up.
+    /// The share of this queue in the total, which applies when the total is used up.
     pub(crate) share: usize,
     pub(crate) room: Room,
 }

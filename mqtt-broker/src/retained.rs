@@ -27,7 +27,7 @@ const ENTRY: usize = 120;
 #[derive(Debug, Default)]
 pub(crate) struct Retained {
     messages: BTreeMap<Key, Kept>,
-    /// Those that expire.
+    /// The times at which messages expire, and their keys.
     expiring: BTreeSet<(Instant, Key)>,
     bytes: usize,
 }
@@ -39,7 +39,7 @@ struct Kept {
     publisher: Option<Arc<Publisher>>,
 }
 
-/// What all retained messages together may take.
+/// The room for all retained messages together.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RetainedRoom {
     pub(crate) messages: usize,

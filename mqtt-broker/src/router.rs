@@ -65,7 +65,7 @@ impl Subscriber {
 #[derive(Debug)]
 pub(crate) struct Group {
     serial: u32,
-    /// Its index in the list of its node.
+    /// The index of the group in the list of its node.
     at: usize,
     pub(crate) members: Members,
     /// The index of the member that is next.

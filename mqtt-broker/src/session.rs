@@ -69,11 +69,11 @@ pub(crate) struct Session {
     pub(crate) client_hash: u64,
     /// A number that differs from that of all earlier sessions with the same index.
     pub(crate) serial: u32,
-    /// Its place among the sessions that are ended first to make room.
+    /// The place of the session among those that are ended first to make room.
     pub(crate) idle: Option<u64>,
     /// A number for the address of its client; 0 if it is not known.
     pub(crate) source: u64,
-    /// Its place among the sessions from the same address while its client is not connected.
+    /// The place of the session among those from the same address while its client is not connected.
     pub(crate) disconnected_rank: Option<EndRank>,
     /// Whether it has ended, except for subscriptions that are still to be removed.
     pub(crate) is_over: bool,
@@ -83,7 +83,7 @@ pub(crate) struct Session {
     pub(crate) user_name: Option<Box<str>>,
     pub(crate) version: Version,
     pub(crate) rights: Rights,
-    /// Its client, if it published retained messages on this connection.
+    /// The client of the session, if it published retained messages on this connection.
     pub(crate) publisher: Option<Arc<Publisher>>,
     pub(crate) connection: Option<u32>,
     pub(crate) parked: Option<Box<Server<'static>>>,
@@ -121,7 +121,7 @@ pub(crate) struct Session {
     pub(crate) link: Option<u8>,
     /// Whether its messages wait until the link has told the complete list of filters.
     pub(crate) tells_first: bool,
-    /// Its state in the journal, if it is recorded.
+    /// The state of the session in the journal, if it is recorded.
     pub(crate) recorded: Option<Box<Recorded>>,
 }
 

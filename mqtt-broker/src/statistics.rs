@@ -81,7 +81,7 @@ impl Statistics {
     /// The numbers under their topics. Version and uptime are texts of their own.
     pub(crate) fn topics(&self) -> [(&'static str, u64); 22] {
         let away = self.sessions.saturating_sub(self.clients_connected);
-        // What waits for several clients counts for each of them.
+        // A message that waits for several clients counts for each of them.
         let stored = self.retained.saturating_add(self.queued);
         let stored_bytes = self.retained_bytes.saturating_add(self.queued_bytes);
         [

@@ -32,13 +32,13 @@ pub(crate) struct Request {
     answer: Answer,
 }
 
-/// What a filter costs beside its length.
+/// The steps of a filter, in addition to its length.
 const FILTER_STEPS: usize = 8;
 
-/// What each turn of a walk through the retained messages costs beside its nodes, of which there may be none.
+/// The steps of each turn of a walk through the retained messages, in addition to its nodes, of which there may be none.
 const WALK_STEPS: usize = 2;
 
-/// What a retained message costs whose publisher may not publish it any more.
+/// The steps of a retained message whose publisher may not publish it any more.
 const SOURCE_STEPS: usize = 8;
 
 impl<H: Hooks> Broker<H> {
@@ -108,7 +108,7 @@ impl<H: Hooks> Broker<H> {
         // their order.
         for mut subscription in filters {
             if is_bridge {
-                // What it would ask for in MQTT 5, so that no message goes round between two brokers.
+                // A bridge of Mosquitto would ask for these options in MQTT 5, so that no message goes round between two brokers.
                 subscription.no_local = !subscription.filter.is_shared();
                 subscription.retain_as_published = true;
             }

@@ -35,9 +35,9 @@ pub(super) enum RecordState {
     /// No message is being delivered.
     #[default]
     Idle,
-    /// Its targets are being collected; its record follows.
+    /// The broker collects the targets of the message, and writes the record when it has all.
     Collecting,
-    /// Its record with all targets is written.
+    /// The record of the message with all targets is written.
     Listed,
 }
 

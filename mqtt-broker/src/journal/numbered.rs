@@ -104,10 +104,10 @@ impl<T> Numbered<T> {
     }
 }
 
-/// So many numbers in line may have no value.
+/// This many numbers in line may have no value.
 const GAP: usize = 64;
 
-/// So many numbers without values may be in the list.
+/// This many numbers without values may be in the list.
 const SHORT: usize = 4096;
 
 /// For how many values memory stays allocated.

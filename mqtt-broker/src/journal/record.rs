@@ -21,15 +21,15 @@ use crate::router::{Share, Subscriber};
 /// The records of a session.
 #[derive(Debug)]
 pub(crate) struct Recorded {
-    /// Its number in records.
+    /// The number of the session in records.
     pub(super) number: u64,
     /// Whether it outlives its connection, so that its flows are recorded.
     pub(super) outlives: bool,
     /// Whether it has a record.
     pub(super) is_written: bool,
-    /// Its expiry in seconds.
+    /// The session expiry in seconds.
     pub(super) expiry: u32,
-    /// Its recorded messages in flight.
+    /// The recorded messages of the session that are in flight.
     pub(super) flights: Window,
     /// Received QoS 2 messages whose identifiers are not free, with the numbers of the messages.
     pub(super) received: BTreeMap<PacketId, u64>,

@@ -33,11 +33,11 @@ pub(super) struct Filters {
     gone: VecDeque<u32>,
 }
 
-/// What the other shards have to know of a filter.
+/// The state of a filter that other shards have to know.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Told {
     Filter,
-    /// Its identifier, and how many of its members are connected.
+    /// The identifier of a shared subscription, and how many of its members are connected.
     Share(u32, u32),
     Gone,
 }

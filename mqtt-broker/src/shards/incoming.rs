@@ -77,7 +77,7 @@ impl<H: Hooks> Broker<H> {
         let before = self.position();
         if self.has_journal() && message.qos > QoS::AtMostOnce {
             if self.storage_is_refused() {
-                // It comes again with the next link.
+                // The message comes again with the next link.
                 let ending = Ending::ByBroker(ReasonCode::QuotaExceeded);
                 self.end(index, ending, now);
                 return;

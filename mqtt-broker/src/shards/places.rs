@@ -10,7 +10,7 @@ use crate::broker::Broker;
 use crate::hooks::Hooks;
 use crate::shards::shard_of_link;
 
-/// Whose sessions a limit counts.
+/// The sessions that a limit counts.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum PlaceOf {

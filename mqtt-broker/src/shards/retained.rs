@@ -21,14 +21,15 @@ use crate::hooks::Hooks;
 use crate::publisher::Publisher;
 use crate::source::Source;
 
-/// What a shard does with a message of another one. The subscription identifier of the message tells it.
+/// The way in which a shard handles a message of another one. The subscription identifier of the message has it as a number.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Kind {
     /// The clients with a matching subscription get it.
     Live,
-    /// The same. Its shard did not know the filters of this one, so shared subscriptions of this shard alone get it as well.
+    /// The clients with a matching subscription get it. The shard that sent it did not know the filters of this one, so the
+    /// shared subscriptions of this shard alone get it as well.
     Unsure,
-    /// It is retained, with this QoS, and no client gets it.
+    /// The shard retains the message, with this QoS, and no client gets it.
     Keep(QoS),
     /// A member of this shared subscription gets it, and none of the shards that had it.
     Share(u32, Visited),

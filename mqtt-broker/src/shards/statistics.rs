@@ -14,7 +14,7 @@ impl Statistics {
         for one in shards {
             all.add(one);
         }
-        // What one shard sends to another is not sent to a client.
+        // Messages from one shard to another do not count as sent to a client.
         all.publish_sent = all.publish_sent.saturating_sub(all.shard_messages);
         all.payload_sent = all.payload_sent.saturating_sub(all.shard_payload);
         (all.shard_messages, all.shard_payload) = (0, 0);

@@ -44,7 +44,7 @@ pub(super) struct Peer {
     gets_all: bool,
     /// The changes that it was not told, by their numbers and places.
     changes: BTreeMap<(u64, u64), Arc<str>>,
-    /// The same by filter.
+    /// The same changes by filter.
     owed: BTreeMap<Arc<str>, (u64, u64)>,
     place: u64,
     list: List,
@@ -52,7 +52,7 @@ pub(super) struct Peer {
     confirmed: u64,
     /// The number of its last changes, which is still to be confirmed.
     to_confirm: Option<u64>,
-    /// Its filters.
+    /// The filters of the shard.
     filters: BTreeMap<Arc<str>, Known>,
     /// The connected members of its shared subscriptions, by identifier.
     weights: BTreeMap<u32, u32>,

@@ -11,9 +11,8 @@ use tokio::time::timeout;
 
 use crate::background::Background;
 use crate::config::{Config, Notice, OpenError};
-use crate::connection::{Connection, TIMEOUT, text};
-use crate::lease::{Lease, Loss, Renewal};
-use crate::owner::Owner;
+use crate::connection::{TIMEOUT, text};
+use crate::lease::{Loss, Renewal};
 use crate::pipes::Pipes;
 use crate::random::random;
 use crate::servers::Servers;
@@ -23,12 +22,7 @@ use crate::waiting::{Taken, Waiting};
 /// over.
 #[derive(Debug)]
 pub struct Nats {
-    owner: Owner,
-    connection: Connection,
-    lease: Lease,
-    renewal: AbortHandle,
-    lost: watch::Receiver<Option<Loss>>,
-    renewals: watch::Receiver<Renewal>,
+    journal: Taken,
     place: Place,
     pipes: Option<OwnPipes>,
 }
@@ -128,32 +122,18 @@ impl Nats {
     /// Returns what waits until another process owns the journal.
     #[must_use]
     pub fn lost(&self) -> Lost {
-        Lost(self.lost.clone())
+        Lost(self.journal.lost.clone())
     }
 
     /// Returns what tells how long this process is the owner for certain.
     #[must_use]
     pub fn certainty(&self) -> Certainty {
-        Certainty(self.renewals.clone())
+        Certainty(self.journal.renewals.clone())
     }
 
-    pub(crate) fn new(taken: Taken, place: Place, pipes: Option<OwnPipes>) -> Self {
-        let Taken {
-            owner,
-            connection,
-            lease,
-            renewal,
-            lost,
-            renewals,
-            ..
-        } = taken;
+    pub(crate) const fn new(journal: Taken, place: Place, pipes: Option<OwnPipes>) -> Self {
         Self {
-            owner,
-            connection,
-            lease,
-            renewal,
-            lost,
-            renewals,
+            journal,
             place,
             pipes,
         }
@@ -187,23 +167,25 @@ impl Nats {
     /// Returns how long the key of an owner lives, as the servers have it.
     #[must_use]
     pub const fn lease(&self) -> Duration {
-        self.lease.length
+        self.journal.lease.length
     }
 
     /// Returns the epoch of this owner.
     #[must_use]
     pub const fn epoch(&self) -> u64 {
-        self.owner.epoch()
+        self.journal.owner.epoch()
     }
 }
 
 impl Engine for Nats {
     fn read(&mut self, each: &mut dyn FnMut(&Record<'_>)) -> Result<(), Failure> {
-        self.owner.read(&mut self.connection, each)
+        self.journal.owner.read(&mut self.journal.connection, each)
     }
 
     fn commit(&mut self, changes: &Changes<'_>, room: u64) -> Result<i64, Failure> {
-        self.owner.commit(&mut self.connection, changes, room)
+        self.journal
+            .owner
+            .commit(&mut self.journal.connection, changes, room)
     }
 
     fn reopen(&mut self, _: bool) -> Result<(), Failure> {
@@ -220,13 +202,13 @@ impl Engine for Nats {
             drop(stop);
             let told = async { timeout(TIMEOUT, pipes.closed()).await };
             // Otherwise the other processes notice the silence.
-            let _ = self.connection.background.wait(told);
+            let _ = self.journal.connection.background.wait(told);
         }
-        self.renewal.abort();
-        let lease = self.lease.clone();
+        self.journal.renewal.abort();
+        let lease = self.journal.lease.clone();
         let release = async { timeout(TIMEOUT, lease.release()).await };
         // Without this the key ends by itself.
-        let _ = self.connection.background.wait(release);
+        let _ = self.journal.connection.background.wait(release);
         Ok(())
     }
 }

@@ -65,6 +65,7 @@ struct Candidate {
 }
 
 /// A journal that this process has taken.
+#[derive(Debug)]
 pub(crate) struct Taken {
     pub(crate) owner: Owner,
     pub(crate) connection: Connection,

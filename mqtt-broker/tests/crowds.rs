@@ -5,10 +5,10 @@ use std::time::Duration;
 use mqtt_broker::{Broker, Config, ConnectionId, Hooks, Next};
 use mqtt_session::Instant;
 use mqtt_session::proto::{
-    Connect, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Properties, Property, Publish, QoS,
-    Subscribe, Subscription, TopicAlias, TopicFilter, TopicName, Version, Will,
+    Connect, Delivery, Packet, PacketId, Properties, Property, Publish, QoS, Subscribe,
+    Subscription, TopicAlias, TopicFilter, TopicName, Version, Will,
 };
-use mqtt_testing::packets::encode;
+use mqtt_testing::packets::{encode, take_packets};
 
 const NOW: Instant = Instant::from_millis(0);
 /// The addresses of the clients.
@@ -59,14 +59,7 @@ fn say(broker: &mut Broker<Open>, id: ConnectionId, packet: &Packet<'_>) -> Vec<
     while broker.deadline() == Some(NOW) {
         broker.tick(NOW);
     }
-    let mut packets = Vec::new();
-    while let Ok(Decoded::Packet { consumed, .. }) =
-        Packet::decode(broker.outgoing(id), Version::V5, MAX_PACKET)
-    {
-        packets.push(broker.outgoing(id)[..consumed].to_vec());
-        broker.sent(id, consumed, NOW);
-    }
-    packets
+    take_packets(broker, id, Version::V5, NOW)
 }
 
 /// Connects. Returns the connection, the session present flag and the reason code.

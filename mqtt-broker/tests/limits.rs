@@ -8,7 +8,7 @@ use mqtt_session::proto::{
     Ack, Connect, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Properties, Property, Publish,
     QoS, ReasonCode, Subscribe, Subscription, TopicFilter, TopicName, Unsubscribe, Version, Will,
 };
-use mqtt_testing::packets::encode;
+use mqtt_testing::packets::{encode, take_packets};
 
 const NOW: Instant = Instant::from_millis(0);
 
@@ -48,17 +48,7 @@ fn say(broker: &mut Broker<Open>, id: ConnectionId, packet: &Packet<'_>, version
 
 /// Returns all outgoing packets.
 fn hear(broker: &mut Broker<Open>, id: ConnectionId) -> Vec<Vec<u8>> {
-    let mut packets = Vec::new();
-    while !broker.outgoing(id).is_empty() {
-        let bytes = broker.outgoing(id);
-        let Ok(Decoded::Packet { consumed, .. }) = Packet::decode(bytes, Version::V5, MAX_PACKET)
-        else {
-            panic!("{bytes:x?}")
-        };
-        packets.push(bytes[..consumed].to_vec());
-        broker.sent(id, consumed, NOW);
-    }
-    packets
+    take_packets(broker, id, Version::V5, NOW)
 }
 
 fn connect(broker: &mut Broker<Open>, connect: &Connect<'_>) -> ConnectionId {

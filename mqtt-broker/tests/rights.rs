@@ -6,7 +6,7 @@ use mqtt_session::proto::{
     Connect, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Publish, QoS, Subscribe,
     Subscription, TopicFilter, TopicName, Version, Will,
 };
-use mqtt_testing::packets::encode;
+use mqtt_testing::packets::{encode, take_packets};
 
 const NOW: Instant = Instant::from_millis(0);
 
@@ -55,17 +55,7 @@ fn say(broker: &mut Broker<Rules>, id: ConnectionId, packet: &Packet<'_>) {
 
 /// Returns all outgoing packets.
 fn hear(broker: &mut Broker<Rules>, id: ConnectionId) -> Vec<Vec<u8>> {
-    let mut packets = Vec::new();
-    while !broker.outgoing(id).is_empty() {
-        let bytes = broker.outgoing(id);
-        let Ok(Decoded::Packet { consumed, .. }) = Packet::decode(bytes, Version::V311, MAX_PACKET)
-        else {
-            panic!("{bytes:x?}")
-        };
-        packets.push(bytes[..consumed].to_vec());
-        broker.sent(id, consumed, NOW);
-    }
-    packets
+    take_packets(broker, id, Version::V311, NOW)
 }
 
 /// Connects a user with a client identifier and no clean start. Returns the connection and the two bytes of CONNACK.

@@ -3,6 +3,7 @@
 pub mod generated;
 pub mod vectors;
 
+use mqtt_broker::{Broker, ConnectionId, Hooks, Instant};
 use mqtt_proto::{
     Ack, AckKind, Decoded, Delivery, Encode, MAX_PACKET, Packet, PacketId, PacketType, Properties,
     Property, Publish, QoS, ReasonCode, TopicName, Version,
@@ -91,6 +92,31 @@ pub fn packets_with_lengths(
         }
         _ => None,
     })
+}
+
+/// Takes all that a broker has for a connection, and returns it packet by packet. What it writes meanwhile follows.
+///
+/// # Panics
+/// When it is not made of whole packets.
+pub fn take_packets<H: Hooks>(
+    broker: &mut Broker<H>,
+    connection: ConnectionId,
+    version: Version,
+    now: Instant,
+) -> Vec<Vec<u8>> {
+    let mut packets = Vec::new();
+    while !broker.outgoing(connection).is_empty() {
+        let bytes = broker.outgoing(connection).to_vec();
+        broker.sent(connection, bytes.len(), now);
+        let mut rest = &bytes[..];
+        for (_, len) in packets_with_lengths(&bytes, version) {
+            let (packet, behind) = rest.split_at(len);
+            packets.push(packet.to_vec());
+            rest = behind;
+        }
+        assert!(rest.is_empty(), "{rest:x?}");
+    }
+    packets
 }
 
 /// Returns the types of the whole packets at the front of `bytes`.

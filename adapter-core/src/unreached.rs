@@ -86,7 +86,8 @@ impl Error for InvalidAnswer {
     }
 }
 
-/// What a server without an answer to CONNECT may be: one with TLS or WebSocket closes the connection of a client without it.
+/// Returns a question about a server without an answer to CONNECT: one with TLS or WebSocket closes the connection of a client
+/// without it.
 const fn question(scheme: Scheme) -> &'static str {
     match scheme {
         Scheme::Mqtt => ": is this a port for plain MQTT?",

@@ -22,7 +22,7 @@ use crate::publishing::{Position, Progress};
 use crate::requests::Requests;
 use crate::subscriptions::Route;
 
-/// What the caller does next with the input. The enum is exhaustive, so that a driver handles each variant.
+/// The next step of the caller with the input. The enum is exhaustive, so that a driver handles each variant.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Flow {
     /// Read until the input holds this many bytes.

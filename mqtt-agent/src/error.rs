@@ -50,9 +50,9 @@ pub enum Error {
 pub enum StoreFault {
     /// Another process or client uses it.
     InUse,
-    /// Its content differs from the stored records.
+    /// The content of the store differs from the stored records.
     Damaged,
-    /// It belongs to another client identifier, or has messages of another version of MQTT.
+    /// The store belongs to another client identifier, or has messages of another version of MQTT.
     OtherClient,
     /// There is no room to open it.
     Full,

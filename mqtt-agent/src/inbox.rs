@@ -86,7 +86,7 @@ pub(crate) struct Inbox {
     pub(crate) is_read: bool,
 }
 
-/// What [`Inbox::pop`] returns.
+/// The result of [`Inbox::pop`].
 #[derive(Debug)]
 pub(crate) enum Popped {
     /// A message that needs no acknowledgement.

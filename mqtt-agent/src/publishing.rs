@@ -94,11 +94,11 @@ pub struct Position(u64);
 /// A message that was accepted and not acknowledged when the client stopped.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Unsent {
-    /// Its topic.
+    /// The topic of the message.
     pub topic: String,
-    /// Its payload.
+    /// The payload of the message.
     pub payload: Vec<u8>,
-    /// Its quality of service.
+    /// The quality of service of the message.
     pub qos: QoS,
     /// Whether it was to be retained.
     pub retain: bool,

@@ -41,7 +41,7 @@ pub enum OpenError {
     TooLarge {
         /// The directory of the store.
         dir: PathBuf,
-        /// What exceeds which limit.
+        /// A sentence that names the content and the limit that it exceeds.
         what: String,
     },
     /// The disk has not enough room for opening the store.
@@ -73,7 +73,7 @@ pub enum Failure {
     /// The bytes that were read differ from those that were written.
     #[error("the store is damaged: {0}")]
     Damaged(String),
-    /// The same, with the file and the place in it.
+    /// The bytes that were read differ from those that were written, in this file at this place.
     #[error("the store is damaged at {place}: {why}")]
     DamagedAt {
         /// The file, and the byte in it if that is known.

@@ -193,7 +193,7 @@ impl Found {
 /// The changes that the table lacks.
 #[derive(Debug, Default)]
 pub(crate) struct Missing {
-    /// Their records, in order.
+    /// The records of the changes, in order.
     pub(crate) records: Vec<u8>,
     /// The bytes of a block whose write was interrupted.
     pub(crate) dropped: u64,

@@ -59,7 +59,7 @@ enum Disk {
     Full {
         at: i64,
     },
-    /// The same, and the table is closed.
+    /// The table was full at this growth. It is closed, and the reserve is missing.
     Closed {
         at: i64,
     },

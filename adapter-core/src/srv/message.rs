@@ -21,10 +21,10 @@ pub(super) struct Record {
     pub(super) target: String,
 }
 
-/// What a message says about a query.
+/// The content of a message, as the answer to a query.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Answer {
-    /// It is not an answer to this query.
+    /// The message is not an answer to this query.
     Other,
     /// The answer is too large for UDP.
     Truncated,

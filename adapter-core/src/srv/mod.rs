@@ -33,9 +33,9 @@ pub struct SrvOptions {
 /// A server of a domain.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Endpoint {
-    /// Its host name.
+    /// The host name of the server.
     pub host: String,
-    /// Its port.
+    /// The port of the server.
     pub port: u16,
 }
 
@@ -60,7 +60,7 @@ impl SrvQuery {
         let service = match scheme {
             Scheme::Mqtt => "_mqtt._tcp",
             Scheme::Mqtts => "_secure-mqtt._tcp",
-            // Their services have no registered names.
+            // The services of other schemes have no registered names.
             _ => return Err(unusable("SRV records are for mqtt:// and mqtts:// only")),
         };
         let name = domain.host.trim_end_matches('.');

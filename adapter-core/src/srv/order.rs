@@ -5,7 +5,7 @@ use super::message::Record;
 /// Orders records: by priority, and by chance within a priority, where a record is as likely to be the next one as its weight is large
 /// (RFC 2782, "Weight"). `random(most)` returns a number from 0 to `most`.
 pub(super) fn order(mut records: Vec<Record>, random: impl Fn(u32) -> u32) -> Vec<Record> {
-    // Those without weight come first, so that the number 0 selects one of them.
+    // Records without weight come first, so that the number 0 selects one of them.
     records.sort_by_key(|record| (record.priority, record.weight > 0));
     let mut ordered = Vec::with_capacity(records.len());
     while let Some(first) = records.first() {

@@ -1,4 +1,4 @@
-//! What a process tells another one about a pipe that it opens.
+//! The description of a pipe, with which a process tells another one what it opens the pipe for.
 //!
 //! | bytes | |
 //! | --- | --- |
@@ -21,7 +21,7 @@ const LINK: u8 = 1;
 const CLIENT: u8 = 2;
 const STOPS: u8 = 3;
 
-/// What a pipe is for.
+/// The use of a pipe.
 #[derive(Clone, Debug)]
 pub(crate) enum About {
     Link,

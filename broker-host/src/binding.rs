@@ -123,7 +123,7 @@ impl Bind {
     }
 }
 
-/// What stands in an address for a socket that was passed, before its number.
+/// The text in front of the number, in the address of a socket that was passed.
 const PASSED: &str = "systemd:";
 
 /// A Unix socket that is bound. Its file goes with it.

@@ -54,13 +54,13 @@ enum Command {
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Connected {
-    /// Its client identifier.
+    /// The client identifier.
     pub client_id: String,
-    /// Its user name.
+    /// The user name of the client.
     pub user_name: Option<String>,
-    /// Its version of MQTT.
+    /// The version of MQTT that the client uses.
     pub version: Version,
-    /// Its address, as in [`Peer`].
+    /// The address of the client, as in [`Peer`].
     pub address: Option<SocketAddr>,
     /// How many filters it subscribes to.
     pub subscriptions: usize,

@@ -147,7 +147,7 @@ fn finish_moving(config: &Config) -> Result<(), Error> {
         let mut part = config.clone();
         part.dir = directory(&config.dir, own);
         if part.dir.join(OF_ONE).exists() {
-            // It has a lock, so that no part of a broker that runs is moved.
+            // `move_aside` takes the lock of the part, so that no part of a broker that runs is moved.
             let moved = Store::move_aside(&part).map_err(Error::Store)?;
             warn!(moved = %moved.display(), "all sessions and retained messages of a part of the store are lost");
         }

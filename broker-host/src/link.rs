@@ -92,12 +92,12 @@ pub(crate) trait Wire {
 /// The state of a connection after [`Link::serve`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum ServeResult {
-    /// It waits for its transport or for the broker.
+    /// The link waits for its transport or for the broker.
     Waits,
-    /// It has more to read or to do, after the other connections.
+    /// The link has more to read or to do, after the other connections.
     HasMore,
-    /// It has ended, and waits until its last bytes are written and the client closes, for at most [`LINGER`]. Closing it at once
-    /// could destroy bytes that the client has not read.
+    /// The link has ended, and waits until its last bytes are written and the client closes, for at most [`LINGER`]. Closing it
+    /// at once could destroy bytes that the client has not read.
     Lingers,
     /// Like [`Self::Lingers`], with more to read after the other connections.
     LingersOn,

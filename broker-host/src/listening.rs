@@ -122,7 +122,7 @@ impl Settings {
         match made {
             Ok((host, control)) => Ok((host, control.with(others), threads)),
             Err(error) => {
-                // They have their parts of the store open.
+                // The threads have their parts of the store open.
                 let _ = threads.join().await;
                 Err(error)
             }

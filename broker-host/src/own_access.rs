@@ -1,4 +1,4 @@
-//! What stands behind the `?` of an address: who may connect there, where that differs from the other addresses.
+//! The settings behind the `?` of an address: who may connect there, if that differs from the other addresses.
 
 use std::path::PathBuf;
 

@@ -30,7 +30,7 @@ impl Passed {
                 "no such socket was passed (LISTEN_FDS)",
             )
         };
-        // What is of the other kind can be taken again.
+        // A socket of the other kind stays in the list, and can be taken by the next call.
         if let Ok(Some(listener)) = sockets.take_tcp_listener(index) {
             listener.set_nonblocking(true)?;
             return Ok(tokio::net::TcpListener::from_std(listener)?.into());

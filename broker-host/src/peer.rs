@@ -9,8 +9,8 @@ use mqtt_broker::ConnectionId;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Peer {
-    /// Its address: that of the socket or, with a trusted proxy, the one that the proxy sends. `None` on a Unix socket, and for
-    /// streams that are given to [`Host::connection`](crate::Host::connection).
+    /// The address of the client: that of the socket or, with a trusted proxy, the one that the proxy sends. `None` on a Unix
+    /// socket, and for streams that are given to [`Host::connection`](crate::Host::connection).
     pub address: Option<SocketAddr>,
     /// The number of the listener that accepted the connection: [`Listener::number`](crate::Listener::number).
     pub listener: usize,

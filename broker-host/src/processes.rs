@@ -66,7 +66,7 @@ pub(crate) struct Arrived {
     /// The shard of that process, and the number of the process among the owners of the shard.
     pub(crate) shard: u8,
     pub(crate) epoch: u64,
-    /// What it is for: see [`About`].
+    /// The use of the pipe: see [`About`].
     pub(crate) about: Vec<u8>,
     pub(crate) pipe: DuplexStream,
 }

@@ -257,7 +257,7 @@ impl Both {
                         return Poll::Ready(());
                     }
                     (_, Poll::Ready(Err(_))) => {
-                        // What it sent before it closed its connection is read, such as DISCONNECT.
+                        // The bytes that the client sent before it closed its connection are still read, such as DISCONNECT.
                         self.is_deaf = true;
                         self.down.bytes = BytesMut::new();
                     }
@@ -305,7 +305,7 @@ impl Both {
         if !self.up.bytes.is_empty() {
             match ready!(Pin::new(&mut *pipe).poll_write(cx, &self.up.bytes)) {
                 Ok(n) => self.up.written(n),
-                // What the process wrote before is still read.
+                // The bytes that the process wrote before are still read.
                 Err(_) => self.up.bytes = BytesMut::new(),
             }
         } else if !self.up.has_ended {

@@ -15,7 +15,7 @@ use crate::{Error, TcpKeepAlive};
 
 /// The least `packet-size`: CONNECT with names and a password must fit.
 const SMALLEST_PACKET: u32 = 128;
-/// It is a part of CONNACK.
+/// The longest address for redirections, which is a part of CONNACK.
 const LONGEST_ADDRESS: usize = 1 << 10;
 
 macro_rules! settings {

@@ -33,7 +33,7 @@ const LINK: usize = 256 << 10;
 /// How long to wait before a link that ended is opened again: the shard that ended it may have no room in its store.
 const OPEN_AGAIN: Duration = Duration::from_millis(100);
 
-/// What the threads of all shards share.
+/// The state that the threads of all shards share.
 #[derive(Debug)]
 pub(crate) struct Whole {
     /// How a connection comes to its shard. A connection on its way counts for the limits, so they are bounded.
@@ -132,12 +132,12 @@ fn count_down<K: Eq + Hash>(counts: &mut HashMap<K, usize>, what: K) {
 /// A connection on its way to its shard.
 #[derive(Debug)]
 pub(crate) struct Moved {
-    /// Its number in the shard that accepted it.
+    /// The number of the connection in the shard that accepted it.
     pub(crate) id: ConnectionId,
     pub(crate) stream: Stream,
     pub(crate) staged: Option<Box<Staged>>,
     pub(crate) peer: Peer,
-    /// What was read: CONNECT, and perhaps more.
+    /// The bytes that were read: CONNECT, and perhaps more.
     pub(crate) input: BytesMut,
 }
 

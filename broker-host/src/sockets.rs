@@ -30,7 +30,7 @@ use crate::task::spawn_accepted;
 const EVENTS: usize = 1_024;
 /// The least cost of serving a connection in steps of the broker, for the calls of the system.
 const SERVED: u64 = 32;
-/// The same if the client has ended the connection, which is closed and logged then.
+/// The least cost if the client has ended the connection, which is closed and logged then.
 const ENDED: u64 = 256;
 
 /// A connection that took so many steps, or has more to read, is served after those that take less, in [`SHARES`] of the turn for
@@ -339,7 +339,7 @@ impl<H: Hooks> Poller<H> {
         // Serving these may have made others ready.
         in_next_turn.append(&mut shared.sockets.ready);
         if in_next_turn.is_empty() {
-            // Its memory is used again.
+            // The memory of the list is used again.
             in_next_turn = ready;
         }
         shared.sockets.ready = in_next_turn;
@@ -398,7 +398,7 @@ impl<H: Hooks> Poller<H> {
             };
             socket.in_line = std::mem::take(&mut socket.gathers);
             if socket.in_line {
-                // It gathered until now.
+                // The connection gathered bytes until now.
                 socket.had_work = self.turn;
                 self.line.push_back(id);
                 // If it has no bytes left now, the next message makes it ready again.
@@ -442,11 +442,11 @@ impl<H: Hooks> Poller<H> {
             stream.writable |= event.is_writable();
             stream.ends |= event.is_read_closed() || event.is_error();
             let id = socket.link.id;
-            // Its turn in this round was, or is the next.
+            // The connection had its turn in this round, or has it in the next one.
             if socket.has_more {
                 continue;
             }
-            // What a CONNECT or the end of a connection leads to is more than what a message does. Many that end at once, or that have
+            // CONNECT and the end of a connection lead to more work than a message. Connections that end at once, or that have
             // much to do, have [`SHARES`] of the turn together, and so have those that connect beyond a share of their own.
             let connects = !shared.broker.is_accepted(id);
             if stream.ends || socket.long_for > 0 || connects && left_to_connect == 0 {
@@ -467,7 +467,7 @@ impl<H: Hooks> Poller<H> {
     fn take_shaken(&mut self, shared: &mut Shared<H>, cx: &Context<'_>) {
         for Step { id, staged, .. } in self.shaker.done(cx) {
             let peer = staged.is_open().then(|| staged.peer().clone());
-            // It may have been closed meanwhile.
+            // The connection may have been closed meanwhile.
             if let Some(Some(socket)) = place(shared, id) {
                 socket.shakes = false;
                 socket.staged = Some(staged);
@@ -499,7 +499,7 @@ impl<H: Hooks> Poller<H> {
         };
         let before = shared.broker.steps();
         let turn = match &mut socket.staged {
-            // It is served after the step of its handshake.
+            // The connection is served after the step of its handshake.
             None if socket.shakes => ServeResult::Waits,
             None => {
                 self.shaker.served_others();

@@ -86,7 +86,7 @@ impl Stream {
     }
 }
 
-/// What the poll tells about a socket.
+/// The events of a socket that the poll reports.
 const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
 impl Socketed {

@@ -119,7 +119,7 @@ impl Threads {
         for (at, control) in made_by.into_iter().enumerate() {
             match control.await {
                 Ok(control) => controls.push(control),
-                // It could not be made, and tells why.
+                // The part of this thread could not be made, and the thread returns the error.
                 Err(_) => {
                     let failed = threads.running.swap_remove(at);
                     let error = error_of(failed.ended.await);
@@ -150,7 +150,7 @@ impl Threads {
             std::task::Poll::Pending
         })
         .await;
-        // Its end is known.
+        // The end of this thread is known.
         drop(self.running.swap_remove(at));
         error_of(result)
     }
@@ -171,7 +171,7 @@ impl Threads {
             let ended = running.ended.await;
             let ended = ended.unwrap_or(Err(Error::ThreadEnded));
             first = first.and(ended);
-            // It sent its last value, and has nothing left to do.
+            // The thread sent its last value, and has nothing left to do.
             let _ = running.thread.join();
         }
         first
@@ -186,7 +186,7 @@ fn error_of(result: Result<Result<(), Error>, oneshot::error::RecvError>) -> Err
     }
 }
 
-/// What the thread of a shard needs.
+/// The values that the thread of a shard starts with.
 struct Shard {
     settings: Settings,
     access: Access,

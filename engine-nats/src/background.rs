@@ -24,7 +24,7 @@ impl Background {
         let thread = thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
-                // It ends when the sender is dropped as well.
+                // The runtime ends when the sender is dropped as well.
                 let _ = runtime.block_on(stopped);
                 runtime.shutdown_background();
             })?;

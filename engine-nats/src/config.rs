@@ -120,7 +120,7 @@ impl Config {
 pub(crate) struct Journal {
     /// The stream.
     pub(crate) stream: String,
-    /// What the blocks and the key of the owner have.
+    /// The name in the blocks and in the key of the owner.
     pub(crate) name: String,
 }
 

@@ -16,7 +16,7 @@ use crate::connection::{TIMEOUT, text};
 pub(crate) struct Lease {
     store: Store,
     key: String,
-    /// What is written.
+    /// The holder that is written into the key.
     holder: Holder,
     /// The revision of the key that this process wrote last.
     revision: u64,
@@ -27,7 +27,7 @@ pub(crate) struct Lease {
 /// Why the answer of a replica of the bucket is not used.
 const BEHIND: &str = "a server answers with an earlier key of the owner";
 
-/// Who holds a key.
+/// The process that holds a key.
 ///
 /// The value of the key is this text: the instance, the epoch and the node.
 #[derive(Clone, Debug, Eq, PartialEq)]

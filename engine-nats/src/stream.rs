@@ -46,7 +46,7 @@ pub trait Stream {
     fn pause(&mut self, tries: u32) -> Result<(), Failure>;
 }
 
-/// What [`Stream::read`] calls with the sequence and the bytes of each message.
+/// A function that [`Stream::read`] calls with the sequence and the bytes of each message.
 pub type Each<'a> = dyn FnMut(u64, &[u8]) -> Result<(), Failure> + 'a;
 
 /// The answer to [`Stream::append`].

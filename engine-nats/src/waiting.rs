@@ -422,7 +422,7 @@ fn forbidden(notice: TellNotice) -> impl Fn(Event) -> Ready<()> + Send + Sync {
     }
 }
 
-/// What became of the try to get the key of one of several journals.
+/// The result of the try to get the key of one of several journals.
 enum Tried {
     /// This process has the key of the candidate at this place.
     Has(usize),

@@ -34,7 +34,7 @@ impl Size {
         stream: 64 << 10,
     };
 
-    /// That of the many pipes that carry one client each.
+    /// The limits of a pipe that carries one client; there are many of them.
     pub(crate) const CLIENT: Self = Self {
         window: 32 << 10,
         assured: 8 << 10,

@@ -1,4 +1,4 @@
-//! What the pipes of a process share: the connection, and the table that finds the pipe of a message.
+//! The state that all pipes of a process share: the connection, and the table that finds the pipe of a message.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -51,7 +51,7 @@ pub(crate) struct Hub {
     pub(crate) lost: watch::Receiver<Option<Loss>>,
     pub(crate) links: Places,
     pub(crate) clients: Places,
-    /// What the pipes of clients may have on their way beside what each may, in [`BUDGET_UNIT`].
+    /// The room for bytes on their way in the pipes of clients, beyond the room of each pipe, in [`BUDGET_UNIT`].
     pub(crate) budget: Arc<Semaphore>,
     pub(crate) ends: Mutex<HashMap<u64, mpsc::Sender<Post>>>,
     pub(crate) next: AtomicU64,
@@ -90,7 +90,7 @@ impl fmt::Debug for Hub {
     }
 }
 
-/// What comes to a pipe.
+/// An event for a pipe.
 #[derive(Debug)]
 pub(crate) enum Post {
     Message {

@@ -27,7 +27,7 @@ pub(crate) const REFUSED: &[u8] = &[0];
 /// The name of one end of a pipe.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct EndName {
-    /// That of its process.
+    /// The number of the process.
     pub(crate) instance: u128,
     pub(crate) number: u64,
 }
@@ -150,7 +150,7 @@ pub(crate) enum Kind {
     Data,
     /// Nothing new: tells what was taken.
     Taken,
-    /// The same, and asks for [`Kind::Taken`].
+    /// No data. The receiver answers with [`Kind::Taken`].
     Probe,
     /// No data follow any more.
     End,

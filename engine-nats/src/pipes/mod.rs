@@ -41,7 +41,7 @@ const WAITING_LINKS: usize = 1 << 7;
 /// How many links may be open at once, in either direction: some for each other shard, since an earlier one may not have ended yet.
 const LINKS: u32 = 1 << 9;
 
-/// What a pipe carries, which decides how much may be on its way.
+/// The use of a pipe, which decides how many bytes may be on their way.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum PipeUse {
     /// The messages of many clients between two shards: up to 256 KiB in each direction. Links have places of their own.
@@ -71,7 +71,7 @@ pub(crate) struct Carrier {
     pub(crate) background: Arc<Background>,
 }
 
-/// What the pipes of a process must know.
+/// The settings of all pipes of a process.
 pub(crate) struct PipeSettings<'c> {
     pub(crate) config: &'c Config,
     pub(crate) shard: u8,
@@ -107,7 +107,7 @@ pub struct Opened {
     pub shard: u8,
     /// The epoch of the other process.
     pub epoch: u64,
-    /// What the pipe is for.
+    /// The bytes with which the other process describes the use of the pipe.
     pub about: Bytes,
     /// This end of the pipe.
     pub pipe: DuplexStream,
@@ -121,7 +121,7 @@ pub enum PipeError {
     NoOwner,
     /// The owner did not answer in time.
     NoAnswer,
-    /// What the pipe is for has too many bytes.
+    /// The description of the pipe has too many bytes.
     TooLong,
     /// This process has too many pipes.
     TooMany,

@@ -1,5 +1,5 @@
-//! Who owns each shard, by the keys of the owners on the servers. What was read is valid for a moment, so that not each pipe needs a
-//! request.
+//! The owners of the shards, by the keys of the owners on the servers. An owner that was read is valid for a moment, so that not
+//! each pipe needs a request.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

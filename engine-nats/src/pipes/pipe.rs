@@ -46,7 +46,7 @@ pub(crate) struct Pipe {
     begin: Instant,
     reader: ReadHalf<DuplexStream>,
     writer: WriteHalf<DuplexStream>,
-    /// What came and is not yet written to the stream, and the length of each message when it came.
+    /// Messages that came and are not written to the stream yet, and the length of each when it came.
     queue: VecDeque<(Bytes, usize)>,
     /// Whether the stream takes no bytes any more.
     is_deaf: bool,
@@ -57,7 +57,7 @@ pub(crate) struct Pipe {
     want: usize,
 }
 
-/// What happened at a pipe.
+/// An event at a pipe.
 enum Step {
     Came(Option<Post>),
     Read(io::Result<usize>),
@@ -145,7 +145,7 @@ impl Pipe {
         }
         let mut space = (&mut self.buffer).limit(room);
         let front = self.queue.front().map(|(bytes, _)| &bytes[..]);
-        // What is only to be written waits for the reader of the stream, however long.
+        // When both ends have ended, bytes that are left are written whenever the reader of the stream takes them, however late.
         let is_waiting = !(self.flow.has_ended() && self.flow.other_ended());
         tokio::select! {
             post = self.entry.posts.recv() => Step::Came(post),

@@ -68,7 +68,7 @@ impl Runtime for Smol {
 
     #[cfg(feature = "sockets")]
     async fn connect_with(socket: socket2::Socket, address: SocketAddr) -> io::Result<Self::Tcp> {
-        // It usually returns an error that only says that the attempt has begun.
+        // The call usually returns an error that only says that the attempt has begun.
         let begun = socket.connect(&address.into());
         let transport = async_io::Async::new(std::net::TcpStream::from(socket))?;
         transport.writable().await?;

@@ -23,7 +23,7 @@ const NUMBERS: [(&str, &str); 11] = [
     ("sys_interval", "statistics-interval"),
 ];
 
-/// Those with yes or no.
+/// The settings with yes or no.
 const SWITCHES: [(&str, &str); 5] = [
     ("allow_zero_length_clientid", "empty-client-ids"),
     ("queue_qos0_messages", "queue-qos0"),
@@ -163,7 +163,7 @@ impl Imported {
         self.listeners.last_mut().unwrap_or(&mut self.default)
     }
 
-    /// Says who may connect: to all listeners, or to the last one.
+    /// Sets who may connect: for all listeners, or for the last one.
     fn who_connects(&mut self, ours: &'static str, value: String) -> bool {
         let values = match self.per_listener {
             true => &mut self.last_listener().values,

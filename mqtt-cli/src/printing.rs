@@ -59,7 +59,7 @@ impl Printing {
 
 /// Whether a line is being written to standard output, which blocks the thread while the reader of the output does not read.
 static WRITES: AtomicBool = AtomicBool::new(false);
-/// The same for a line of `-d` to standard error.
+/// Whether a line of `-d` is being written to standard error.
 static WRITES_ERROR: AtomicBool = AtomicBool::new(false);
 
 /// How long a write may take after the program was interrupted.

@@ -32,7 +32,7 @@ fn in_urls(text: &str) -> String {
             .split_once('@')
             .is_some_and(|(user, _)| user.contains(':'));
         if word.contains("://") || has_user {
-            // What ends a word of a sentence does not belong to its URL.
+            // Punctuation at the end of a word does not belong to its URL.
             let url = word.trim_end_matches(|c: char| !c.is_alphanumeric() && c != '/');
             done.push_str(&without_password(url));
             done.push_str(word.get(url.len()..).unwrap_or_default());

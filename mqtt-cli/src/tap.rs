@@ -21,7 +21,7 @@ pub(crate) enum Way {
 /// Gets each packet and its summary. The transport fails if it returns [`Pass::Cut`].
 pub(crate) type Watcher = Box<dyn FnMut(Way, &Packet<'_>, &str) -> Pass + Send>;
 
-/// What the transport does after a packet.
+/// The action of the transport after a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Pass {
     On,

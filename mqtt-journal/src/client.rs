@@ -55,7 +55,7 @@ pub enum Outgoing<'a> {
     Message {
         /// The session in which it got its packet identifier.
         serial: u32,
-        /// Its packet identifier; `None` if it has none yet or has QoS 0.
+        /// The packet identifier of the message; `None` if it has none yet or has QoS 0.
         id: Option<PacketId>,
         /// The version in which its packet is encoded.
         version: Version,
@@ -66,7 +66,7 @@ pub enum Outgoing<'a> {
     Released {
         /// The session in which it got its packet identifier.
         serial: u32,
-        /// Its packet identifier.
+        /// The packet identifier of the message.
         id: PacketId,
     },
 }

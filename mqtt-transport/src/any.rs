@@ -8,7 +8,7 @@ use crate::detect::{Protocol, detect};
 use crate::error::{Error, ErrorKind};
 use crate::stack::{Peer, Stack, Stage};
 
-/// What clients may speak at one port. A protocol that is not set is refused.
+/// The protocols that clients may use at one port. A protocol that is not set is refused.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct AnyServerOptions {
@@ -59,7 +59,7 @@ impl AnyServer {
             #[cfg(feature = "tls")]
             Protocol::Tls => match self.options.tls.take() {
                 Some(tls) => {
-                    // What is above TLS is told apart in the same way. TLS within TLS is refused.
+                    // The protocol above TLS is recognised in the same way. TLS within TLS is refused.
                     let mut above = self.options.clone();
                     above.refuse_plain = false;
                     Ok(Stack::new().with(tls.stage()?).with(Self::new(above)))

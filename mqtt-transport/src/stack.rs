@@ -90,7 +90,7 @@ pub trait Stage: fmt::Debug + Send {
     }
 }
 
-/// What the stages know of the peer.
+/// The facts about the peer that the stages have found.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Peer {
@@ -120,7 +120,7 @@ pub struct Stack {
     stages: Vec<Box<dyn Stage>>,
     /// The outgoing bytes if there is no stage.
     plain: Queue,
-    /// What removed stages knew of the peer.
+    /// The facts about the peer that removed stages have found.
     peer: Peer,
     /// The stage that has ended. Those below it end when they have its outgoing bytes. 0: there is none below it.
     ended: usize,

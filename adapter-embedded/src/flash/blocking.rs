@@ -101,7 +101,7 @@ impl<F: NorFlash, const RECORD: usize, const ENTRIES: usize> Storage
 
     fn ended(&mut self, client: &mut Client<'_>) {
         client.record_deferred();
-        // What cannot be stored now is stored before the next connection writes.
+        // Records that cannot be stored now are stored before the next connection writes.
         let _ = Flash::store(self, client);
     }
 }

@@ -31,7 +31,7 @@ impl Short {
     }
 
     fn done(mut self) -> Self {
-        // What follows the length is below 128, so that one byte is enough.
+        // The length of the bytes that follow is below 128, so that one byte is enough.
         self.bytes[0] = u8::try_from(self.len.saturating_sub(1)).unwrap_or(0);
         self
     }

@@ -19,7 +19,7 @@ pub struct Session<'a> {
     pub client_id: &'a str,
     /// The user name of its last CONNECT.
     pub user_name: Option<&'a str>,
-    /// Its will, if it has one.
+    /// The will of the session, if it has one.
     pub will: Option<Will<'a>>,
 }
 
@@ -42,18 +42,18 @@ const NOT_AWAY: Away = Away {
 pub struct Will<'a> {
     /// After how many seconds without a connection it is published.
     pub delay: u32,
-    /// Its quality of service.
+    /// The quality of service of the will.
     pub qos: QoS,
-    /// Its PUBLISH packet in MQTT 5, encoded with QoS 0.
+    /// The PUBLISH packet of the will in MQTT 5, encoded with QoS 0.
     pub packet: &'a [u8],
 }
 
 /// A will that is being published.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct DueWill<'a> {
-    /// Its quality of service.
+    /// The quality of service of the will.
     pub qos: QoS,
-    /// Its PUBLISH packet in MQTT 5, encoded with QoS 0.
+    /// The PUBLISH packet of the will in MQTT 5, encoded with QoS 0.
     pub packet: &'a [u8],
 }
 
@@ -83,7 +83,7 @@ pub struct Retained<'a> {
     pub user_name: Option<&'a str>,
     /// The version of its publisher; `None` if the record is of a release that did not tell it, and the user name is not known then.
     pub version: Option<Version>,
-    /// Its PUBLISH packet in MQTT 5, as if it were of QoS 0.
+    /// The PUBLISH packet of the message in MQTT 5, encoded with QoS 0.
     pub packet: &'a [u8],
 }
 
@@ -96,7 +96,7 @@ pub struct Message<'a> {
     pub qos: QoS,
     /// The sessions that get it.
     pub targets: Targets<'a>,
-    /// Its PUBLISH packet in MQTT 5, encoded with QoS 0.
+    /// The PUBLISH packet of the message in MQTT 5, encoded with QoS 0.
     pub packet: &'a [u8],
 }
 

@@ -34,11 +34,11 @@ pub enum ProxyKind {
 #[derive(Clone, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct ProxyOptions {
-    /// Its protocol.
+    /// The protocol of the proxy.
     pub kind: ProxyKind,
-    /// Its name or address.
+    /// The host name or address of the proxy.
     pub host: String,
-    /// Its port.
+    /// The port of the proxy.
     pub port: u16,
     /// User name and password, if it requires them. They are sent to it unencrypted.
     pub credentials: Option<(String, String)>,

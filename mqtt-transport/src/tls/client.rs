@@ -17,12 +17,12 @@ use crate::error::Error;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum Roots {
-    /// Those signed by a CA of the system. `SSL_CERT_FILE` and `SSL_CERT_DIR` name other CAs.
+    /// Certificates signed by a CA of the system. `SSL_CERT_FILE` and `SSL_CERT_DIR` name other CAs.
     #[default]
     Platform,
-    /// Those signed by one of these CAs.
+    /// Certificates signed by one of these CAs.
     Ca(Source),
-    /// Those signed by a CA of this directory: each PEM file in it may have some.
+    /// Certificates signed by a CA of this directory: each PEM file in it may have some.
     CaDirectory(PathBuf),
     /// Only these certificates, whatever their names, dates and issuers are.
     Pinned(Source),

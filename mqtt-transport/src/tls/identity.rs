@@ -1,4 +1,4 @@
-//! Who a certificate says that its owner is.
+//! The names of a certificate's owner.
 
 use std::fmt;
 
@@ -10,7 +10,8 @@ use x509_cert::ext::pkix::name::GeneralName;
 
 use crate::error::{Error, ErrorKind};
 
-/// Who a certificate says that its owner is. It stands for that peer only after the handshake, which proves it.
+/// The names of a certificate's owner. They are the names of the peer only after the handshake, which proves that the peer has
+/// the key.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Identity {

@@ -11,7 +11,7 @@ use rustls::{CertificateError, DigitallySignedStruct, SignatureScheme};
 /// Which certificates are accepted.
 #[derive(Debug)]
 pub(super) enum Accepted {
-    /// Those that a CA signed, for whatever host.
+    /// Certificates that a CA signed, for any host.
     AnyName(Arc<WebPkiServerVerifier>),
     /// These only.
     Pinned(Vec<CertificateDer<'static>>),

@@ -2,7 +2,7 @@
 
 use crate::error::Fault;
 use crate::fields::{Fields, Head};
-use crate::record::{Kind, Parts, Record};
+use crate::record::{Kind, Record};
 
 const SUBSCRIPTION: Kind = Kind::new(4);
 /// Programs without this kind skip it.
@@ -54,21 +54,27 @@ impl<'a> Subscribed<'a> {
     /// Returns the length of the record in bytes. `None` if it cannot be written.
     #[must_use]
     pub fn encoded_len(&self) -> Option<usize> {
-        self.parts(|parts| parts.encoded_len())
+        self.record(&self.value()).encoded_len()
     }
 
     /// Writes the record to the front of `out` and returns its length. `None` if there is no room.
     pub fn write(&self, out: &mut [u8]) -> Option<usize> {
-        self.parts(|parts| parts.write(out))
+        self.record(&self.value()).write(out)
     }
 
-    fn parts<T>(&self, then: impl FnOnce(&Parts<'_>) -> Option<T>) -> Option<T> {
-        let head = self.state.map(Asked::value);
-        then(&Parts {
+    fn value(&self) -> Option<Head> {
+        self.state.map(Asked::value)
+    }
+
+    fn record<'b>(&self, value: &'b Option<Head>) -> Record<'b>
+    where
+        'a: 'b,
+    {
+        Record {
             kind: SUBSCRIPTION,
             key: self.filter.as_bytes(),
-            value: head.as_ref().map(|head| [head.bytes(), &[]]),
-        })
+            value: value.as_ref().map(Head::bytes),
+        }
     }
 }
 

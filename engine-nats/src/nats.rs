@@ -115,7 +115,7 @@ impl Nats {
             told: None,
         };
         let opening = background.handle.spawn(waiting.open());
-        let _ended_with_this = Ends(opening.abort_handle());
+        let _ended_with_this = AbortOnDrop(opening.abort_handle());
         opening.await.map_err(|error| broken(&error))?
     }
 
@@ -214,9 +214,9 @@ impl Engine for Nats {
 }
 
 /// Ends a task when it is dropped.
-struct Ends(AbortHandle);
+struct AbortOnDrop(AbortHandle);
 
-impl Drop for Ends {
+impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
     }

@@ -49,6 +49,9 @@ const NEW_FILE: &str = "journal.new";
 pub(crate) const LOG: &str = "journal.log";
 pub(crate) const LOCK: &str = "lock";
 const RESERVE: &str = "reserve";
+/// How many entries one transaction deletes while the disk is full. With pages of 4 KiB and a tree of four levels, this many fit
+/// into the reserve of 1 MiB.
+pub(crate) const DELETES_AT_ONCE: usize = 64;
 
 impl Directory {
     pub(crate) fn open(path: &Path, reserve: u64) -> Result<Self, OpenError> {

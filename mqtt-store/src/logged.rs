@@ -10,7 +10,7 @@ use mqtt_journal::{Kind, Record};
 
 use crate::changes::{Changes, parse};
 use crate::config::{Config, Durability};
-use crate::directory::{FILE, LOG as LOG_FILE, Place};
+use crate::directory::{DELETES_AT_ONCE, FILE, LOG as LOG_FILE, Place};
 use crate::engine::{Engine, entry_size};
 use crate::error::Failure;
 use crate::log::{ALIGNMENT, Log, damaged};
@@ -40,7 +40,7 @@ pub(crate) struct Logged {
     reserve: i64,
     /// How many entries one transaction deletes while the disk is full.
     deletes_at_once: usize,
-    disk: Disk,
+    disk: TableDisk,
     /// Bytes in the table compared with those at the start.
     grown: i64,
     /// The growth that was reported.
@@ -53,7 +53,7 @@ pub(crate) struct Logged {
 
 /// The state of the disk under the table.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Disk {
+enum TableDisk {
     Good,
     /// The table was full at this growth. It is open, and the reserve is missing.
     Full {
@@ -68,10 +68,6 @@ enum Disk {
 /// From this part of a half on, the changes go into the table. On a full disk the rest of the half has room for what the machine
 /// wrote before it was told: up to twice as many bytes as it lets wait.
 const PART: (usize, usize) = (5, 16);
-
-/// How many entries one transaction deletes while the disk is full. With pages of 4 KiB and a tree of four levels, this many fit
-/// into the reserve of 1 MiB.
-const DELETES_AT_ONCE: usize = 64;
 
 /// The content of the entry that names the log.
 #[derive(Clone, Copy)]
@@ -130,7 +126,7 @@ impl Logged {
             counts: config.limit.is_some(),
             reserve: i64::try_from(config.reserve).unwrap_or(i64::MAX),
             deletes_at_once: DELETES_AT_ONCE,
-            disk: Disk::Good,
+            disk: TableDisk::Good,
             grown: 0,
             reported: 0,
             failed: None,
@@ -226,12 +222,12 @@ impl Logged {
     /// Opens the table again after it had no room, with the space of the reserve.
     fn is_full(&mut self) -> Result<(), Failure> {
         let at = match self.disk {
-            Disk::Good => self.grown,
-            Disk::Full { at } | Disk::Closed { at } => at,
+            TableDisk::Good => self.grown,
+            TableDisk::Full { at } | TableDisk::Closed { at } => at,
         };
-        self.disk = Disk::Closed { at };
+        self.disk = TableDisk::Closed { at };
         match self.table.reopen(true) {
-            Ok(()) => self.disk = Disk::Full { at },
+            Ok(()) => self.disk = TableDisk::Full { at },
             Err(Failure::DiskFull) => {}
             Err(failure) => return Err(failure),
         }
@@ -240,7 +236,7 @@ impl Logged {
 
     /// Makes the deletions of the log in the table, because they make room.
     fn delete(&mut self) -> Result<(), Failure> {
-        if matches!(self.disk, Disk::Closed { .. }) {
+        if matches!(self.disk, TableDisk::Closed { .. }) {
             return Ok(());
         }
         let deletions = self.net.deletions();
@@ -315,7 +311,7 @@ impl Logged {
             self.write(&records)?;
             return Ok(self.growth());
         }
-        if self.disk == Disk::Good && self.net.is_empty() {
+        if self.disk == TableDisk::Good && self.net.is_empty() {
             // These changes are too long for the log.
             let mut result = self.table.commit(changes, room);
             if let Ok(growth) = result {
@@ -352,7 +348,7 @@ impl Logged {
 
     /// Writes a block with these records, for which the log has room.
     fn write(&mut self, records: &[u8]) -> Result<(), Failure> {
-        let is_full = self.disk != Disk::Good;
+        let is_full = self.disk != TableDisk::Good;
         let counts = self.counts || is_full;
         let Self {
             log: Some(log),
@@ -399,12 +395,12 @@ impl Logged {
 }
 
 /// Returns by how much the table may grow; `None` if it is closed.
-fn room(disk: Disk, grown: i64, reserve: i64) -> Option<u64> {
+fn room(disk: TableDisk, grown: i64, reserve: i64) -> Option<u64> {
     match disk {
-        Disk::Good => Some(u64::MAX),
+        TableDisk::Good => Some(u64::MAX),
         // Without the reserve file, as much space stays free in the file of the table.
-        Disk::Full { at } => Some(u64::try_from(at - reserve - grown).unwrap_or(0)),
-        Disk::Closed { .. } => None,
+        TableDisk::Full { at } => Some(u64::try_from(at - reserve - grown).unwrap_or(0)),
+        TableDisk::Closed { .. } => None,
     }
 }
 
@@ -475,8 +471,8 @@ impl Engine for Logged {
         if self.log.is_none() {
             return has_reserve;
         }
-        if !has_reserve && self.disk == Disk::Good {
-            self.disk = Disk::Full { at: self.grown };
+        if !has_reserve && self.disk == TableDisk::Good {
+            self.disk = TableDisk::Full { at: self.grown };
         }
         true
     }
@@ -494,15 +490,15 @@ impl Engine for Logged {
     }
 
     fn has_room(&mut self, try_again: bool) -> Result<bool, Failure> {
-        if self.log.is_none() || self.disk == Disk::Good {
+        if self.log.is_none() || self.disk == TableDisk::Good {
             return Ok(true);
         }
-        if try_again && matches!(self.disk, Disk::Closed { .. }) {
+        if try_again && matches!(self.disk, TableDisk::Closed { .. }) {
             self.is_full()?;
             self.delete()?;
         }
-        if try_again && matches!(self.disk, Disk::Full { .. }) && self.table.renew_reserve() {
-            self.disk = Disk::Good;
+        if try_again && matches!(self.disk, TableDisk::Full { .. }) && self.table.renew_reserve() {
+            self.disk = TableDisk::Good;
             self.transfer()?;
         }
         let room = room(self.disk, self.grown + self.net.growth, self.reserve);

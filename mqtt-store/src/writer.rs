@@ -9,6 +9,7 @@ use mqtt_journal::Record;
 
 use crate::changes::{Batch, Changes, parse};
 use crate::config::Config;
+use crate::directory::DELETES_AT_ONCE;
 use crate::engine::Engine;
 use crate::error::Failure;
 
@@ -507,9 +508,6 @@ enum Disk {
     /// The engine is closed because there is no room at all.
     Closed,
 }
-
-/// With pages of 4 KiB and a tree of four levels, this many deletions fit into the reserve of 1 MiB.
-const DELETES_AT_ONCE: usize = 64;
 
 /// How many bytes of memory for records stay allocated after the records are stored.
 const KEPT_MEMORY: usize = 1 << 20;

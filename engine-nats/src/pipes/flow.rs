@@ -83,7 +83,7 @@ pub(crate) struct Flow {
 
 /// Why a pipe has failed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Fault {
+pub(crate) enum PipeFault {
     /// A message was lost, doubled, or came before another one.
     Sequence,
     /// The other end sent more than it may, or told what cannot be.
@@ -167,16 +167,16 @@ impl Flow {
         header: Header,
         len: usize,
         now: Duration,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), PipeFault> {
         let Header { kind, sent, taken } = header;
         if kind == Kind::Gone {
-            return Err(Fault::Gone);
+            return Err(PipeFault::Gone);
         }
         if sent != self.came {
-            return Err(Fault::Sequence);
+            return Err(PipeFault::Sequence);
         }
         if taken < self.freed || taken > self.sent {
-            return Err(Fault::Window);
+            return Err(PipeFault::Window);
         }
         self.freed = taken;
         self.heard = now;
@@ -184,7 +184,7 @@ impl Flow {
             Kind::Data => {
                 let came = self.came.saturating_add(weight(len));
                 if self.other_ended || came.saturating_sub(self.taken) > self.size.window {
-                    return Err(Fault::Window);
+                    return Err(PipeFault::Window);
                 }
                 self.came = came;
             }
@@ -226,12 +226,12 @@ impl Flow {
     }
 
     /// Notes the time.
-    pub(crate) fn tick(&mut self, now: Duration) -> Result<Due, Fault> {
+    pub(crate) fn tick(&mut self, now: Duration) -> Result<Due, PipeFault> {
         if now < self.deadline() {
             return Ok(Due::Nothing);
         }
         if now >= self.heard.saturating_add(self.silence) {
-            return Err(Fault::Silence);
+            return Err(PipeFault::Silence);
         }
         self.asked = now;
         Ok(Due::Probe)

@@ -14,7 +14,7 @@ use tokio::io::{
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use super::flow::{Due, Fault, Flow, Size};
+use super::flow::{Due, Flow, PipeFault, Size};
 use super::hub::{BUDGET_UNIT, Entry, Hub, Post};
 use super::message::{HEADER, Header, Kind, gone};
 
@@ -93,15 +93,15 @@ impl Pipe {
         let result = tokio::select! {
             result = self.serve() => result,
             // The sender sends nothing: it is dropped.
-            _ = stop.changed() => Err(Fault::Silence),
+            _ = stop.changed() => Err(PipeFault::Silence),
         };
         let is_complete = self.flow.other_ended() && self.flow.has_ended();
-        if !is_complete && result != Err(Fault::Gone) {
+        if !is_complete && result != Err(PipeFault::Gone) {
             let _ = self.publish(gone()).await;
         }
     }
 
-    async fn serve(&mut self) -> Result<(), Fault> {
+    async fn serve(&mut self) -> Result<(), PipeFault> {
         let mut timer = pin!(sleep_until(self.begin + self.flow.deadline()));
         while !self.is_over() {
             if self.flow.has_to_tell() {
@@ -118,7 +118,7 @@ impl Pipe {
             };
             match done {
                 // All has come: only the reader has to take it.
-                Err(Fault::Gone) if self.flow.other_ended() => return self.write_rest().await,
+                Err(PipeFault::Gone) if self.flow.other_ended() => return self.write_rest().await,
                 done => done?,
             }
             if self.flow.other_ended() && self.queue.is_empty() && !self.is_shut {
@@ -175,15 +175,15 @@ impl Pipe {
     }
 
     /// Takes a message of the other end.
-    async fn take(&mut self, post: Option<Post>) -> Result<(), Fault> {
+    async fn take(&mut self, post: Option<Post>) -> Result<(), PipeFault> {
         // There were more messages than the window allows.
         let Some(post) = post else {
-            return Err(Fault::Window);
+            return Err(PipeFault::Window);
         };
         let Post::Message { reply, mut payload } = post else {
-            return Err(Fault::Gone);
+            return Err(PipeFault::Gone);
         };
-        let header = Header::read(&mut payload).ok_or(Fault::Sequence)?;
+        let header = Header::read(&mut payload).ok_or(PipeFault::Sequence)?;
         if let Some(other) = reply.filter(|reply| *reply != self.peer) {
             // A second process believes to own the shard, and answered later.
             if header.kind != Kind::Gone {
@@ -202,7 +202,7 @@ impl Pipe {
         Ok(())
     }
 
-    async fn send_read(&mut self, read: io::Result<usize>) -> Result<(), Fault> {
+    async fn send_read(&mut self, read: io::Result<usize>) -> Result<(), PipeFault> {
         let len = read.unwrap_or(0);
         if len == 0 {
             return self.send(Kind::End).await;
@@ -240,7 +240,7 @@ impl Pipe {
     }
 
     /// Lets the reader have what came, although the other end takes nothing more.
-    async fn write_rest(&mut self) -> Result<(), Fault> {
+    async fn write_rest(&mut self) -> Result<(), PipeFault> {
         let writing = async {
             for (bytes, _) in self.queue.drain(..) {
                 // A reader that is gone misses nothing.
@@ -258,10 +258,10 @@ impl Pipe {
             () = writing => {}
             () = discarding => {}
         }
-        Err(Fault::Gone)
+        Err(PipeFault::Gone)
     }
 
-    async fn tick(&mut self, mut timer: Pin<&mut Sleep>) -> Result<(), Fault> {
+    async fn tick(&mut self, mut timer: Pin<&mut Sleep>) -> Result<(), PipeFault> {
         if self.flow.tick(self.begin.elapsed())? == Due::Probe {
             self.send(Kind::Probe).await?;
         }
@@ -270,18 +270,18 @@ impl Pipe {
     }
 
     /// Sends a message without data.
-    async fn send(&mut self, kind: Kind) -> Result<(), Fault> {
+    async fn send(&mut self, kind: Kind) -> Result<(), PipeFault> {
         let header = self.flow.send(kind, 0).write();
         self.publish(Bytes::copy_from_slice(&header)).await
     }
 
     /// Publishes a message. The connection takes none for as long as it is lost and has many.
-    async fn publish(&self, payload: Bytes) -> Result<(), Fault> {
+    async fn publish(&self, payload: Bytes) -> Result<(), PipeFault> {
         let (peer, own) = (self.peer.clone(), self.entry.subject.clone());
         let published = self.hub.client.publish_with_reply(peer, own, payload);
         match timeout(self.hub.silence, published).await {
             Ok(Ok(())) => Ok(()),
-            _ => Err(Fault::Silence),
+            _ => Err(PipeFault::Silence),
         }
     }
 }

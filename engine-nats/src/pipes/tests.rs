@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::flow::{Due, Fault, Flow, OVERHEAD, Size};
+use super::flow::{Due, Flow, OVERHEAD, PipeFault, Size};
 use super::message::{Header, Kind};
 use super::pipe::apart;
 
@@ -21,7 +21,7 @@ struct End {
     queue: VecDeque<Vec<u8>>,
     wrote: Vec<u8>,
     read: Vec<u8>,
-    fault: Option<Fault>,
+    fault: Option<PipeFault>,
     coming: VecDeque<(Header, Vec<u8>)>,
     has_budget: bool,
 }
@@ -96,9 +96,9 @@ impl Both {
         }
     }
 
-    fn fail(&mut self, at: usize, fault: Fault) {
+    fn fail(&mut self, at: usize, fault: PipeFault) {
         self.ends[at].fault = Some(fault);
-        if fault != Fault::Gone {
+        if fault != PipeFault::Gone {
             self.send(at, Kind::Gone, Vec::new());
         }
     }
@@ -229,8 +229,8 @@ fn each_lost_doubled_or_reordered_message_ends_the_pipe() {
         both.step(0, Step::Write(2));
         both.step(1, harm);
         both.settle();
-        assert_eq!(both.ends[1].fault, Some(Fault::Sequence), "{harm:?}");
-        assert_eq!(both.ends[0].fault, Some(Fault::Gone), "{harm:?}");
+        assert_eq!(both.ends[1].fault, Some(PipeFault::Sequence), "{harm:?}");
+        assert_eq!(both.ends[0].fault, Some(PipeFault::Gone), "{harm:?}");
         assert_eq!(
             both.ends[1].read.len() + both.ends[1].queue.len(),
             read,
@@ -245,7 +245,7 @@ fn each_lost_doubled_or_reordered_message_ends_the_pipe() {
         both.settle();
         assert_eq!(
             both.ends.each_ref().map(|end| end.fault),
-            [Some(Fault::Gone), Some(Fault::Sequence)],
+            [Some(PipeFault::Gone), Some(PipeFault::Sequence)],
             "{lost:?}"
         );
     }
@@ -316,11 +316,11 @@ fn an_end_asks_in_silence_and_fails_when_that_lasts() {
     // This one answers, the other one gets nothing.
     both.wait(5000);
     both.wait(5000);
-    assert_eq!(both.ends[1].fault, Some(Fault::Silence));
+    assert_eq!(both.ends[1].fault, Some(PipeFault::Silence));
     assert_eq!(both.ends[0].fault, None);
     assert_eq!(both.ends[0].flow.deadline(), Duration::from_secs(20));
     both.settle();
-    assert_eq!(both.ends[0].fault, Some(Fault::Gone));
+    assert_eq!(both.ends[0].fault, Some(PipeFault::Gone));
 }
 
 #[test]
@@ -329,15 +329,15 @@ fn more_than_the_window_or_than_was_sent_is_a_fault() {
     let mut flow = Flow::new(Size::LINK, SILENCE);
     let most = usize::try_from(Size::LINK.window).unwrap() - 256;
     let received = flow.receive(header(Kind::Data, 0, 0), most + 1, Duration::ZERO);
-    assert_eq!(received, Err(Fault::Window));
+    assert_eq!(received, Err(PipeFault::Window));
     assert_eq!(
         flow.receive(header(Kind::Data, 0, 0), most, Duration::ZERO),
         Ok(())
     );
     let taken = flow.receive(header(Kind::Taken, Size::LINK.window, 1), 0, Duration::ZERO);
-    assert_eq!(taken, Err(Fault::Window));
+    assert_eq!(taken, Err(PipeFault::Window));
     let again = flow.receive(header(Kind::Taken, 0, 0), 0, Duration::ZERO);
-    assert_eq!(again, Err(Fault::Sequence));
+    assert_eq!(again, Err(PipeFault::Sequence));
     assert_eq!(
         flow.receive(header(Kind::End, Size::LINK.window, 0), 0, Duration::ZERO),
         Ok(())
@@ -347,7 +347,7 @@ fn more_than_the_window_or_than_was_sent_is_a_fault() {
         0,
         Duration::ZERO,
     );
-    assert_eq!(late, Err(Fault::Window));
+    assert_eq!(late, Err(PipeFault::Window));
 }
 
 /// The buffer in which many messages were read is free although a short one waits.

@@ -9,16 +9,17 @@ use crate::passed::Passed;
 use crate::reload::Access;
 use crate::{Error, Layers, Listener, ListenerSettings, Settings, TcpKeepAlive, listen};
 
-const DEFAULT_BIND: &str = "127.0.0.1:1883";
+/// Where a broker listens without the setting.
+pub(crate) const DEFAULT_BIND: &str = "127.0.0.1:1883";
 
 /// The protocols of a listener, from the scheme of its address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Scheme {
     name: &'static str,
-    tls: bool,
-    websocket: bool,
+    pub(crate) tls: bool,
+    pub(crate) websocket: bool,
     /// Whether the first bytes of a connection decide on its protocols.
-    any: bool,
+    pub(crate) any: bool,
     /// The default port.
     port: u16,
 }
@@ -66,6 +67,14 @@ pub(crate) enum Bind {
 }
 
 impl Bind {
+    /// Returns what is spoken there; `None` for a Unix socket, which has plain MQTT only.
+    pub(crate) const fn scheme(&self) -> Option<Scheme> {
+        match self {
+            Self::Tcp { scheme, .. } | Self::Passed { scheme, .. } => Some(*scheme),
+            Self::Unix(_) => None,
+        }
+    }
+
     /// Returns whether both are the same socket, whatever is spoken there.
     pub(crate) fn is_same_socket(&self, other: &Self) -> bool {
         match (self, other) {
@@ -150,33 +159,6 @@ pub(crate) struct BoundListeners {
 }
 
 impl Settings {
-    /// Returns the settings of each address, with the number by which hooks distinguish its listener: from 1, in the order of
-    /// the addresses. The number 0 is for connections that no listener has accepted.
-    pub(crate) fn numbered_listeners(&self) -> Vec<(usize, ListenerSettings)> {
-        let mut tables = vec![ListenerSettings {
-            bind: self.bind.clone(),
-            ..ListenerSettings::default()
-        }];
-        tables.extend(self.listener.iter().flatten().cloned());
-        let mut listeners = Vec::new();
-        for table in tables {
-            for text in table.bind.iter().flatten() {
-                let own = match own_access::split(text) {
-                    Ok((_, Some(own))) => own,
-                    // An error is reported when the address is bound.
-                    _ => ListenerSettings::at(text),
-                };
-                listeners.push(own.or(table.clone()));
-            }
-        }
-        if listeners.is_empty() {
-            listeners.push(ListenerSettings::at(DEFAULT_BIND));
-        }
-        let common = self.common();
-        let listeners = listeners.into_iter().map(|own| own.or(common.clone()));
-        (1..).zip(listeners).collect()
-    }
-
     /// Resolves and binds all addresses. Fails if other machines can connect to one that `access` does not protect.
     pub(crate) async fn bound(&self, access: &Access) -> Result<BoundListeners, Error> {
         let mut bound = BoundListeners {
@@ -369,20 +351,12 @@ fn listen_error(address: &str, source: std::io::Error) -> Error {
     }
 }
 
-#[cfg(not(all(feature = "tls", feature = "websocket")))]
+#[cfg(not(all(feature = "proxy", feature = "tls", feature = "websocket")))]
 fn missing(name: &'static str, why: &'static str) -> Error {
     Error::Setting { name, why }
 }
 
 impl ListenerSettings {
-    /// Returns the settings of an address without settings of its own.
-    fn at(address: &str) -> Self {
-        Self {
-            bind: Some(vec![address.to_owned()]),
-            ..Self::default()
-        }
-    }
-
     /// Returns the address of a listener of [`Settings::numbered_listeners`].
     pub(crate) fn address(&self) -> Result<Bind, Error> {
         let text = self.bind.iter().flatten().next();
@@ -427,6 +401,11 @@ impl ListenerSettings {
         #[cfg(feature = "proxy")]
         {
             layers.proxy_from = networks("proxy-from", self.proxy_from.as_deref())?;
+        }
+        #[cfg(not(feature = "proxy"))]
+        if self.proxy_from.is_some() {
+            let why = "is not part of this build: it needs the feature proxy";
+            return Err(missing("proxy-from", why));
         }
         Ok(layers)
     }
@@ -547,52 +526,5 @@ mod tests {
             let error = Bind::parse(wrong).unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");
         }
-    }
-
-    /// Returns the number, the address and the WebSocket path of each listener.
-    fn numbered(text: &str) -> Vec<(usize, String, Option<String>)> {
-        let settings = toml::from_str::<Settings>(text).unwrap();
-        let listeners = settings.numbered_listeners().into_iter();
-        let described = listeners.map(|(number, listener)| {
-            let bind = listener.bind.unwrap().join(" ");
-            (number, bind, listener.websocket_path)
-        });
-        described.collect()
-    }
-
-    #[test]
-    fn a_listener_inherits_settings_of_all_listeners() {
-        let path = |path: &str| Some(path.to_owned());
-        assert_eq!(numbered(""), [(1, DEFAULT_BIND.to_owned(), None)]);
-        let text = "websocket-path = '/a'\n[[listener]]\nbind = ['ws://h:1', 'h:4']\n\
-                    [[listener]]\nbind = ['ws://h:2']\nwebsocket-path = '/b'";
-        let own = [
-            (1, "ws://h:1".into(), path("/a")),
-            (2, "h:4".into(), path("/a")),
-            (3, "ws://h:2".into(), path("/b")),
-        ];
-        assert_eq!(numbered(text), own);
-        let with_bind = numbered(&format!("bind = ['h:3']\n{text}"));
-        assert_eq!(with_bind[0], (1, "h:3".into(), path("/a")));
-        assert_eq!(with_bind[3], (4, "ws://h:2".into(), path("/b")));
-    }
-
-    #[test]
-    fn an_address_of_a_table_has_its_own_access() {
-        let text = "bind = ['h:1?allow-anonymous=true', 'h:2']\nuser-file = 'all'\n\
-                    [[listener]]\nbind = ['h:3?user-file=u', 'h:4']\nuser-file = 'table'";
-        let settings = toml::from_str::<Settings>(text).unwrap();
-        let listeners = settings.numbered_listeners();
-        let access = listeners.iter().map(|(_, listener)| {
-            let users = listener.user_file.as_ref().unwrap();
-            (users.to_str().unwrap(), listener.allow_anonymous)
-        });
-        let expected = [
-            ("all", Some(true)),
-            ("all", None),
-            ("u", None),
-            ("table", None),
-        ];
-        assert!(access.eq(expected), "{listeners:?}");
     }
 }

@@ -76,6 +76,7 @@ cfg_if! {
         mod passed;
         mod random;
         mod reload;
+        mod scopes;
         mod settings;
         mod threads;
         mod units;

@@ -41,6 +41,7 @@ impl Settings {
     /// user file, and [`allow_anonymous`](Self::allow_anonymous) is not set.
     pub async fn listen(&self) -> Result<Listening, Error> {
         self.check()?;
+        self.warn_of_unused();
         let mut access = Access::read(self, &self.numbered_listeners())?;
         let mut engine = self.open_engine().await?;
         if engine.is_some() {

@@ -99,6 +99,7 @@ impl Reloader {
         let logins = logins_hash(&with_former_users(&listeners, &started));
         self.logins.store(logins, Ordering::Relaxed);
         *self.listeners() = listeners;
+        settings.warn_of_unused();
         Ok(fixed)
     }
 
@@ -428,7 +429,10 @@ mod tests {
     /// The hash that other processes compare is that of the settings in force.
     #[tokio::test]
     async fn a_reload_renews_the_hash_of_logins() {
-        let open = settings("bind = ['127.0.0.1:0']\nallow-anonymous = true");
+        // The address has no TLS, so these files are not read.
+        let open = settings(
+            "bind = ['127.0.0.1:0']\nallow-anonymous = true\ncert = 'c'\nkey = 'k'\nclient-ca = 'a'",
+        );
         let listening = open.listen().await.unwrap();
         let reloader = listening.reloader();
         let hash = |settings: &Settings| logins_hash(&settings.numbered_listeners());

@@ -15,8 +15,6 @@ use crate::{Error, TcpKeepAlive};
 
 /// The least `packet-size`: CONNECT with names and a password must fit.
 const SMALLEST_PACKET: u32 = 128;
-/// The longest address for redirections, which is a part of CONNACK.
-const LONGEST_ADDRESS: usize = 1 << 10;
 
 macro_rules! settings {
     (
@@ -399,12 +397,14 @@ impl Settings {
         times
     }
 
-    /// Rejects values with which the broker could not serve any client.
+    /// Rejects values with which the broker could not serve any client, and settings without the one that they need.
     ///
     /// # Errors
-    /// [`Error::Setting`] for the first such value.
+    /// [`Error::Setting`] for the first of them.
     pub fn check(&self) -> Result<(), Error> {
         let (limits, words) = (self.unusable_limits(), self.words_unknown());
+        let lacking = self.lacks_engine().into_iter().chain(self.lacks_store());
+        let lacking = lacking.chain(self.lacks_certificate());
         let words = words.into_iter().chain(self.engine_unusable());
         match limits
             .into_iter()
@@ -413,6 +413,7 @@ impl Settings {
             .chain(self.impossible_keep_alive())
             .chain(words)
             .chain(self.impossible_threads())
+            .chain(lacking)
             .find(|(is_wrong, ..)| *is_wrong)
         {
             Some((_, name, why)) => Err(Error::Setting { name, why }),
@@ -494,71 +495,13 @@ impl Settings {
             ),
         ]
     }
-
-    fn engine_unusable(&self) -> [Checked; 9] {
-        let is_set = self.engine.is_some();
-        [
-            (
-                is_set && self.store.is_some(),
-                "engine",
-                "cannot be given with store: the journal is on the engine or in the directory",
-            ),
-            (
-                is_set && self.node.is_none(),
-                "node",
-                "must be given with engine: the other processes report it",
-            ),
-            (
-                self.engine_replicas == Some(0),
-                "engine-replicas",
-                "must be at least 1",
-            ),
-            (
-                self.engine_lease == Some(0),
-                "engine-lease",
-                "must be at least 1",
-            ),
-            (
-                self.engine_shards
-                    .is_some_and(|n| n == 0 || n > MOST_SHARDS),
-                "engine-shards",
-                "must be from 1 to 64",
-            ),
-            (
-                !is_set && self.engine_shards.is_some_and(|n| n > 1),
-                "engine-shards",
-                "must be 1 without an engine",
-            ),
-            (
-                self.engine_redirect == Some(true) && self.process_shards() < 2,
-                "engine-redirect",
-                "must be given with engine-shards above 1: there is no other process that serves",
-            ),
-            (
-                self.process_shards() > 1 && !cfg!(unix),
-                "engine-shards",
-                "must be 1 on this system: only Unix has several",
-            ),
-            (
-                self.numbered_listeners().iter().any(|(_, own)| {
-                    let address = own.node_address.as_ref();
-                    address.is_some_and(|address| !is_address(address))
-                }),
-                "node-address",
-                "must have from 1 to 1024 bytes and no spaces",
-            ),
-        ]
-    }
-}
-
-fn is_address(text: &str) -> bool {
-    let has_length = !text.is_empty() && text.len() <= LONGEST_ADDRESS;
-    has_length && !text.contains(char::is_whitespace)
 }
 
 /// Whether a value is wrong, the name of its setting, and the condition for its value.
 type Checked = (bool, &'static str, &'static str);
 
+mod engine;
+mod lacking;
 mod limits;
 #[cfg(test)]
 mod tests;

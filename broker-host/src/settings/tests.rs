@@ -103,8 +103,6 @@ fn what_would_serve_nobody_is_refused() {
         "threads = 65",
         "threads = 2\nengine = 'nats://h'\nnode = 'a'",
         "engine-shards = 0",
-        "engine-shards = 2",
-        "engine-redirect = true",
         "engine-shards = 65",
         "node-address = ''",
         "node-address = 'a b'",
@@ -136,9 +134,23 @@ fn what_would_serve_nobody_is_refused() {
         );
     }
     check("connections = 1\nsessions = 1\nkeep-alive-percent = 100\npacket-size = 128").unwrap();
-    // One of them is enough.
-    let sample = sample().replace("\nstore =", "\n#store =");
-    check(&sample).unwrap();
+}
+
+/// A broker has a store or an engine.
+#[test]
+fn the_sample_with_every_key_is_accepted() {
+    let without = |keys: &[&str]| {
+        let keeps = |line: &&str| !keys.iter().any(|key| line.starts_with(key));
+        sample()
+            .lines()
+            .filter(keeps)
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    assert_eq!(why(&without(&["engine", "node"])), Ok(()));
+    let of_engine = without(&["store =", "durability", "store-damaged"]);
+    let several = of_engine.replace("engine-shards = 1", "engine-shards = 3");
+    assert_eq!(why(&several), Ok(()));
 }
 
 #[test]
@@ -155,12 +167,69 @@ fn the_keep_alive_of_tcp_is_set() {
     );
 }
 
+/// Returns why settings are refused.
+fn why(text: &str) -> Result<(), String> {
+    let checked = Settings::parse(text).unwrap().check();
+    checked.map_err(|error| error.to_string())
+}
+
+/// They would have no effect: the broker would keep nothing, or not be one of several.
+#[test]
+fn a_setting_without_the_one_that_it_needs_is_refused() {
+    for (text, missing) in [
+        ("node = 'a'", "engine"),
+        ("engine-journal = 'a'", "engine"),
+        ("engine-replicas = 3", "engine"),
+        ("engine-lease = 15", "engine"),
+        ("engine-patience = 60", "engine"),
+        ("engine-shards = 1", "engine"),
+        ("engine-redirect = false", "engine"),
+        ("node-address = 'a:1'", "engine"),
+        ("durability = 'stored'", "store"),
+        ("store-damaged = 'refuse'", "store"),
+        ("store-limit = 5", "store"),
+        ("key = 'k'", "cert"),
+        ("client-ca = 'a'", "cert"),
+        ("client-certificate = 'optional'", "client-ca"),
+        ("crl = 'l'", "client-ca"),
+        ("identity-as-username = 'email'", "client-ca"),
+    ] {
+        let name = text.split_once(' ').unwrap().0;
+        let told = why(text).expect_err(text);
+        assert!(
+            told.starts_with(&format!("{name}: needs {missing}")),
+            "{told}"
+        );
+        // A table has some of them.
+        let table = format!("[[listener]]\nbind = 'any://h:1'\n{text}");
+        if Settings::parse(&table).is_ok() {
+            assert_eq!(why(&table), Err(told));
+        }
+    }
+    assert_eq!(why("durability = 'off'"), Ok(()));
+    let engine = "engine = 'nats://h'\nnode = 'a'\n";
+    assert_eq!(why(&format!("{engine}store-limit = 5")), Ok(()));
+    for text in ["engine-redirect = true", "node-address = 'a:1'"] {
+        let name = text.split_once(' ').unwrap().0;
+        let told = why(&format!("{engine}{text}")).expect_err(text);
+        let needs = format!("{name}: needs engine-shards above 1");
+        assert!(told.starts_with(&needs), "{told}");
+        assert_eq!(why(&format!("{engine}engine-shards = 2\n{text}")), Ok(()));
+    }
+}
+
+/// What all listeners have may be for one of them.
+#[test]
+fn what_a_setting_needs_may_be_that_of_one_listener() {
+    let table = "[[listener]]\nbind = 'mqtts://h:1'\ncert = 'c'\n";
+    assert_eq!(why(&format!("bind = 'h:2'\nkey = 'k'\n{table}")), Ok(()));
+    let other = "[[listener]]\nbind = 'h:2'\nkey = 'k'\n";
+    let told = why(&format!("{table}{other}")).unwrap_err();
+    assert!(told.starts_with("key: needs cert"), "{told}");
+}
+
 #[test]
 fn an_engine_needs_a_name_and_no_store() {
-    let why = |text: &str| {
-        let checked = Settings::parse(text).unwrap().check();
-        checked.map_err(|error| error.to_string())
-    };
     let engine = "engine = \"nats://a\"\n";
     let name = "node: must be given with engine: the other processes report it";
     assert_eq!(why(engine), Err(name.to_owned()));

@@ -171,6 +171,7 @@ async fn settings_that_cannot_be_used_are_told() {
         "client-certificate: needs client-ca"
     );
     let mut settings = good.clone();
+    settings.client_ca = Some(folder.write("ca", authority.pem()));
     settings.identity_as_username = Some("name".into());
     assert!(
         why(settings, tls)

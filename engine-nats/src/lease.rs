@@ -68,7 +68,12 @@ pub(crate) enum Held {
     ByThis,
     /// By the process of this node.
     By(String),
+    /// This answer does not tell, for this reason. The next one may.
+    Unclear(&'static str),
 }
+
+/// Why it is not known who has a key that was there a moment ago.
+const ENDED: &str = "the key of the owner has just ended";
 
 impl Lease {
     pub(crate) fn new(
@@ -118,14 +123,14 @@ impl Lease {
     async fn look(&mut self) -> Result<Held, String> {
         let entry = self.store.entry(self.key.as_str()).await;
         let Some(entry) = entry.map_err(|error| text(&error))? else {
-            return Err("the key of the owner has just ended".to_owned());
+            return Ok(Held::Unclear(ENDED));
         };
         if entry.operation != Operation::Put {
-            return Err("the key of the owner has just ended".to_owned());
+            return Ok(Held::Unclear(ENDED));
         }
         let (node, is_own) = self.owner(&entry);
         if entry.revision < self.revision {
-            return Err(BEHIND.to_owned());
+            return Ok(Held::Unclear(BEHIND));
         }
         if is_own {
             self.revision = entry.revision;
@@ -146,7 +151,7 @@ impl Lease {
                 let before = self.revision;
                 match self.acquire().await? {
                     // The key has a later revision.
-                    Held::ByThis if self.revision == before => Err(BEHIND.to_owned()),
+                    Held::ByThis if self.revision == before => Ok(Held::Unclear(BEHIND)),
                     held => Ok(held),
                 }
             }
@@ -154,8 +159,9 @@ impl Lease {
         }
     }
 
-    /// Renews the key until another process has it, or there was no answer for `patience`. Sends then why, and whether another
-    /// process has it. Adds the epoch to the key as soon as it is known. Sends each renewal to `renewals`.
+    /// Renews the key until another process has it, or there was no answer for `patience`. After a try that failed, it tries again
+    /// soon, because the key may end. Sends then why, and whether another process has it. Adds the epoch to the key as soon as it is
+    /// known. Sends each renewal to `renewals`.
     pub(crate) async fn keep(
         mut self,
         patience: Duration,
@@ -163,18 +169,18 @@ impl Lease {
         mut epoch: watch::Receiver<Option<u64>>,
         renewals: watch::Sender<Renewal>,
     ) {
-        let pause = self.length / 3;
         let mut renewed = Instant::now();
+        let mut failed = 0;
         loop {
             tokio::select! {
-                () = sleep(pause) => {}
+                () = sleep(pause(self.length, failed)) => {}
                 Ok(()) = epoch.changed() => {}
             }
             self.holder.epoch = *epoch.borrow_and_update();
             let begin = Instant::now();
             let why = match timeout(TIMEOUT, self.renew()).await {
                 Ok(Ok(Held::ByThis)) => {
-                    renewed = begin;
+                    (renewed, failed) = (begin, 0);
                     renewals.send_replace(Renewal {
                         until: begin + self.length,
                         has_epoch: self.holder.epoch.is_some(),
@@ -185,6 +191,7 @@ impl Lease {
                     lost.send_replace(Some(Loss::To(node)));
                     return;
                 }
+                Ok(Ok(Held::Unclear(why))) => why.to_owned(),
                 Ok(Err(why)) => why,
                 Err(_) => "the servers do not answer".to_owned(),
             };
@@ -192,6 +199,7 @@ impl Lease {
                 lost.send_replace(Some(Loss::NoAnswer(why)));
                 return;
             }
+            failed = failed.saturating_add(1);
         }
     }
 
@@ -206,6 +214,17 @@ impl Lease {
             // Otherwise the key ends by itself.
             let _ = deleted.await;
         }
+    }
+}
+
+/// Returns how long to wait before a key of this length is renewed, after so many tries that failed.
+fn pause(length: Duration, failed: u32) -> Duration {
+    let most = length / 3;
+    match failed.checked_sub(1) {
+        None => most,
+        Some(doubled) => (most / 32)
+            .saturating_mul(1_u32.checked_shl(doubled).unwrap_or(u32::MAX))
+            .min(most),
     }
 }
 
@@ -230,6 +249,21 @@ pub(crate) enum Loss {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The servers refuse the first renewal and further ones at once: there are several tries before the key ends. While they refuse
+    /// for long, there are no more than without a failure.
+    #[test]
+    fn a_key_that_was_not_renewed_is_soon_tried_again() {
+        let length = Duration::from_secs(15);
+        let until_end = |failed: &u32| (0..=*failed).map(|n| pause(length, n)).sum::<Duration>();
+        assert_eq!(pause(length, 0), length / 3);
+        assert!(pause(length, 1) < Duration::from_millis(200));
+        let tries = (0..).take_while(|failed| until_end(failed) < length);
+        assert_eq!(tries.count(), 7);
+        for failed in [6, 7, 32, 33, u32::MAX] {
+            assert_eq!(pause(length, failed), length / 3);
+        }
+    }
 
     #[test]
     fn the_text_of_a_holder_is_read_as_written() {

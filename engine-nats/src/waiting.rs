@@ -360,8 +360,7 @@ impl Waiting {
     /// Waits until this process has the key of one of the journals.
     async fn acquire<'c>(&mut self, candidates: &'c mut [Candidate]) -> &'c Candidate {
         let at = loop {
-            let tried = try_all(candidates).await;
-            match tried {
+            match try_all(candidates).await {
                 Ok(Tried::Has(at)) => break at,
                 Ok(Tried::Owners(owners)) => self.tell(reserve(owners)),
                 Err(why) => self.tell(Notice::Waits(why)),
@@ -423,6 +422,7 @@ fn forbidden(notice: TellNotice) -> impl Fn(Event) -> Ready<()> + Send + Sync {
 }
 
 /// The result of the try to get the key of one of several journals.
+#[derive(Debug, Eq, PartialEq)]
 enum Tried {
     /// This process has the key of the candidate at this place.
     Has(usize),
@@ -430,16 +430,38 @@ enum Tried {
     Owners(Vec<String>),
 }
 
+/// A key that a process tries to get.
+trait Key {
+    fn shard(&self) -> u8;
+
+    fn acquire(&mut self) -> impl Future<Output = Result<Held, String>> + Send;
+}
+
+impl Key for Candidate {
+    fn shard(&self) -> u8 {
+        self.shard
+    }
+
+    async fn acquire(&mut self) -> Result<Held, String> {
+        let held = timeout(TIMEOUT * 2, self.lease.acquire()).await;
+        held.map_err(|_| "they do not answer".to_owned())?
+    }
+}
+
 /// Tries to get the key of one journal after the other.
-async fn try_all(candidates: &mut [Candidate]) -> Result<Tried, String> {
-    let mut owners = Vec::new();
-    for (at, candidate) in candidates.iter_mut().enumerate() {
-        let held = timeout(TIMEOUT * 2, candidate.lease.acquire()).await;
+async fn try_all(keys: &mut [impl Key]) -> Result<Tried, String> {
+    let (mut owners, mut unclear) = (Vec::new(), None);
+    for (at, key) in keys.iter_mut().enumerate() {
         // Without an answer this process may have the key: another one is not tried before that is known.
-        match held.map_err(|_| "they do not answer".to_owned())?? {
+        match key.acquire().await? {
             Held::ByThis => return Ok(Tried::Has(at)),
-            Held::By(owner) => owners.push((candidate.shard, owner)),
+            Held::By(owner) => owners.push((key.shard(), owner)),
+            // The key is not that of this process, or ends by itself. The server may answer like this for long.
+            Held::Unclear(why) => unclear = unclear.or(Some(why)),
         }
+    }
+    if let Some(why) = unclear {
+        return Err(why.to_owned());
     }
     owners.sort_unstable();
     Ok(Tried::Owners(
@@ -484,4 +506,51 @@ fn warnings(config: &stream::Config, replicas: usize) -> Vec<String> {
     let wrong = checks.into_iter().filter(|(is_wrong, _)| *is_wrong);
     let sentence = |(_, what)| format!("the stream {} {what}", config.name);
     wrong.map(sentence).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The key of a shard with an answer, which is taken when it is tried.
+    struct Scripted(u8, Option<Result<Held, String>>);
+
+    impl Key for Scripted {
+        fn shard(&self) -> u8 {
+            self.0
+        }
+
+        async fn acquire(&mut self) -> Result<Held, String> {
+            self.1.take().unwrap()
+        }
+    }
+
+    /// Tries keys with these answers. Returns the result, and how many were tried.
+    fn tried<const N: usize>(answers: [Result<Held, String>; N]) -> (Result<Tried, String>, usize) {
+        let keys = (0..).zip(answers);
+        let mut keys: Vec<_> = keys.map(|(n, held)| Scripted(n, Some(held))).collect();
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let result = runtime.build().unwrap().block_on(try_all(&mut keys));
+        let tried = keys.iter().filter(|key| key.1.is_none());
+        (result, tried.count())
+    }
+
+    /// A server may have an earlier key of one shard for long, while another shard has no owner.
+    #[test]
+    fn an_answer_that_does_not_tell_does_not_keep_from_other_shards() {
+        let by = |node: &str| Ok(Held::By(node.to_owned()));
+        let behind = || Ok(Held::Unclear("behind"));
+        assert_eq!(
+            tried([by("a"), behind(), Ok(Held::ByThis)]),
+            (Ok(Tried::Has(2)), 3)
+        );
+        assert_eq!(tried([behind(), by("a")]), (Err("behind".to_owned()), 2));
+        let owners = ["a", "b"].map(str::to_owned).into();
+        assert_eq!(tried([by("a"), by("b")]), (Ok(Tried::Owners(owners)), 2));
+        // This process may have the key.
+        assert_eq!(
+            tried([Err("away".to_owned()), Ok(Held::ByThis)]),
+            (Err("away".to_owned()), 1)
+        );
+    }
 }

@@ -4,13 +4,13 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use mqtt_store::{Failure, Store};
 
 #[cfg(feature = "nats")]
 use crate::ListenerSettings;
+use crate::logins::Logins;
 #[cfg(feature = "nats")]
 use crate::reload::logins_hash;
 use crate::shards::Seat;
@@ -26,7 +26,7 @@ pub(crate) struct OpenEngine {
     store: Option<Store>,
     place: Option<Place>,
     ownership: Ownership,
-    logins: Arc<AtomicU64>,
+    logins: Arc<Logins>,
 }
 
 /// The place of this process, if several serve.
@@ -46,8 +46,8 @@ impl OpenEngine {
         self.place.take()
     }
 
-    /// Returns the hash of who may connect at which listener, to be changed with the settings.
-    pub(crate) fn logins(&self) -> Arc<AtomicU64> {
+    /// Returns who may connect at which listener, to be changed with the settings.
+    pub(crate) fn logins(&self) -> Arc<Logins> {
         Arc::clone(&self.logins)
     }
 
@@ -98,7 +98,7 @@ impl Settings {
             OpenError::Failed(failure) => Error::StoreFailed(crate::StoreFailed(failure)),
             error => Error::Engine(Box::new(error)),
         })?;
-        let logins = Arc::new(logins_hash(&self.numbered_listeners()).into());
+        let logins = Arc::new(Logins::new(logins_hash(&self.numbered_listeners())));
         let place = self.place_among(&nats, &logins);
         match &place {
             None => tracing::info!(epoch = nats.epoch(), "this process owns the journal"),
@@ -122,7 +122,7 @@ impl Settings {
     }
 
     #[cfg(unix)]
-    fn place_among(&self, nats: &mqtt_engine_nats::Nats, logins: &Arc<AtomicU64>) -> Option<Place> {
+    fn place_among(&self, nats: &mqtt_engine_nats::Nats, logins: &Arc<Logins>) -> Option<Place> {
         let pipes = nats.pipes()?;
         let processes = crate::processes::Processes {
             own: nats.shard(),
@@ -131,7 +131,6 @@ impl Settings {
             patience: nats.lease(),
             redirects: self.engine_redirect.unwrap_or(false),
             pipes: Box::new(crate::nats_pipes::NatsPipes(pipes)),
-            has_told: false.into(),
         };
         Some(Place {
             seat: crate::shards::seat_among(processes),
@@ -140,7 +139,7 @@ impl Settings {
     }
 
     #[cfg(not(unix))]
-    fn place_among(&self, _: &mqtt_engine_nats::Nats, _: &Arc<AtomicU64>) -> Option<Place> {
+    fn place_among(&self, _: &mqtt_engine_nats::Nats, _: &Arc<Logins>) -> Option<Place> {
         None
     }
 

@@ -17,6 +17,11 @@ mod keep_alive;
 mod layers;
 mod link;
 mod listener;
+#[cfg_attr(
+    not(all(feature = "nats", unix)),
+    allow(dead_code, reason = "only several processes compare them")
+)]
+mod logins;
 #[cfg(any(feature = "proxy", feature = "websocket"))]
 mod network;
 mod panics;

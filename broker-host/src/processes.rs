@@ -11,7 +11,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use mqtt_broker::{ConnectionId, Hooks};
@@ -23,6 +22,7 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::about::About;
+use crate::logins::{Logins, Others};
 use crate::panics::Panics;
 use crate::peer::Peer;
 use crate::relay::relay;
@@ -91,15 +91,13 @@ pub(crate) trait Pipes {
 pub(crate) struct Processes {
     pub(crate) own: u8,
     pub(crate) shards: u8,
-    /// A hash of who may connect at which listener.
-    pub(crate) logins: Arc<AtomicU64>,
+    /// Who may connect at which listener.
+    pub(crate) logins: Arc<Logins>,
     /// How long to wait for other shards.
     pub(crate) patience: Duration,
     /// Whether clients of MQTT 5 are sent to the other process, if it has an address for clients.
     pub(crate) redirects: bool,
     pub(crate) pipes: Box<dyn Pipes + Send + Sync>,
-    /// Whether the log tells that another process has other logins.
-    pub(crate) has_told: AtomicBool,
 }
 
 impl fmt::Debug for Processes {
@@ -264,10 +262,10 @@ impl Processes {
                             let _ = sender.try_send((epoch, pipe));
                         }
                     }
-                    Some(About::Client { logins, .. }) if logins != self.logins() => {
-                        self.tell_other_logins();
-                    }
-                    Some(About::Client { peer, .. }) => {
+                    Some(About::Client { peer, logins }) => {
+                        if !self.has_same_logins(shard, logins) {
+                            continue;
+                        }
                         let from = (shard, epoch);
                         let guest = Guest { from, pipe, peer };
                         own_panics.spawn(guests.clone().serve(Rc::clone(&shared), guest));
@@ -284,19 +282,20 @@ impl Processes {
 impl Processes {
     /// Returns the hash of who may connect at which listener.
     pub(crate) fn logins(&self) -> u64 {
-        self.logins.load(Ordering::Relaxed)
+        self.logins.hash()
     }
 
-    /// Logs that a client is refused that connected to a process with other settings.
-    fn tell_other_logins(&self) {
+    /// Returns whether the process of another shard has the same logins. Otherwise its clients are refused, which is logged.
+    fn has_same_logins(&self, shard: u8, theirs: u64) -> bool {
+        let others = self.logins.compare(shard, theirs);
         #[cfg(feature = "files")]
-        if !self.has_told.swap(true, Ordering::Relaxed) {
+        if others == Others::New {
             tracing::warn!(
+                shard,
                 "clients of another process are refused: it has other settings of listeners, users or certificates"
             );
         }
-        #[cfg(not(feature = "files"))]
-        self.has_told.store(true, Ordering::Relaxed);
+        others == Others::Same
     }
 }
 

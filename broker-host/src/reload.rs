@@ -3,7 +3,6 @@
 use std::hash::Hasher as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use tokio::task::spawn_blocking;
 
 use crate::binding::BoundListeners;
 use crate::guard::{Login, WAITING};
+use crate::logins::Logins;
 use crate::{Acl, Control, Error, Guard, ListenerSettings, Settings, Users};
 
 /// Reads the files of a running broker again. [`Listening::reloader`](crate::Listening::reloader) makes it.
@@ -23,8 +23,8 @@ pub struct Reloader {
     started: Settings,
     /// How many threads there are.
     shards: u8,
-    /// The hash of who may connect at which listener, which other processes compare.
-    logins: Arc<AtomicU64>,
+    /// Who may connect at which listener, which other processes compare.
+    logins: Arc<Logins>,
     /// The present settings of each listener, by its number.
     listeners: Arc<Mutex<Vec<(usize, ListenerSettings)>>>,
     /// Addresses to which other machines can connect without a certificate, with the numbers of their listeners.
@@ -38,7 +38,7 @@ impl Reloader {
     pub(crate) fn new(
         control: Control,
         started: Settings,
-        (shards, logins): (u8, Arc<AtomicU64>),
+        (shards, logins): (u8, Arc<Logins>),
         bound: &BoundListeners,
     ) -> Self {
         Self {
@@ -97,7 +97,7 @@ impl Reloader {
             .await;
         let started = self.started.numbered_listeners();
         let logins = logins_hash(&with_former_users(&listeners, &started));
-        self.logins.store(logins, Ordering::Relaxed);
+        self.logins.set(logins);
         *self.listeners() = listeners;
         settings.warn_of_unused();
         Ok(fixed)
@@ -440,15 +440,15 @@ mod tests {
         other.identity_as_username = Some("common-name".to_owned());
         let serving = listening.run(async {
             assert_eq!(reloader.reload(&open).await.unwrap(), [""; 0]);
-            assert_eq!(reloader.logins.load(Ordering::Relaxed), hash(&open));
+            assert_eq!(reloader.logins.hash(), hash(&open));
             // Only a new start takes the user from certificates.
             reloader.reload(&other).await.unwrap();
-            assert_eq!(reloader.logins.load(Ordering::Relaxed), hash(&open));
+            assert_eq!(reloader.logins.hash(), hash(&open));
             other.allow_anonymous = Some(false);
             reloader.reload(&other).await.unwrap();
             other.identity_as_username = None;
             assert_ne!(hash(&other), hash(&open));
-            assert_eq!(reloader.logins.load(Ordering::Relaxed), hash(&other));
+            assert_eq!(reloader.logins.hash(), hash(&other));
         });
         serving.await.unwrap();
     }

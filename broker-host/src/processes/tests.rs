@@ -141,11 +141,10 @@ async fn process(own: u8, all: &Served, wanted: Wanted) -> Process {
     let seat = seat_among(Processes {
         own,
         shards: 2,
-        logins: Arc::new(logins.into()),
+        logins: Arc::new(Logins::new(logins)),
         patience,
         redirects,
         pipes: Box::new(pipes),
-        has_told: false.into(),
     });
     let (control, commands) = control();
     let mut config = Config::default();

@@ -175,6 +175,9 @@ impl Settings {
         // A relayed client has a pipe in two processes. Links have places of their own.
         let connections = self.config().connections;
         config.pipes = config.pipes.max(connections.saturating_mul(2));
+        if let Some(bytes) = self.engine_pipe_bytes {
+            config.pipe_bytes = bytes;
+        }
         config.address = self.node_addresses();
         if let Some(replicas) = self.engine_replicas {
             config.replicas = replicas;
@@ -237,6 +240,22 @@ impl Settings {
 #[cfg(all(test, feature = "nats"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_room_for_relayed_clients_is_set() {
+        let bytes = |text: &str| {
+            let engine = format!("engine = 'nats://h'\nnode = 'a'\n{text}");
+            let settings = toml::from_str::<Settings>(&engine).unwrap();
+            settings.engine_config().unwrap().pipe_bytes
+        };
+        let sample: toml::Table = include_str!("../broker.toml")
+            .replace("#engine-pipe-bytes", "engine-pipe-bytes")
+            .parse()
+            .unwrap();
+        let default = sample["engine-pipe-bytes"].as_integer().unwrap();
+        assert_eq!(bytes(""), usize::try_from(default).unwrap());
+        assert_eq!(bytes("engine-pipe-bytes = 1000"), 1_000);
+    }
 
     #[test]
     fn each_listener_has_its_own_address_or_that_of_all() {

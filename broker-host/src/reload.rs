@@ -249,6 +249,7 @@ fn is_on_other_engine(started: &Settings, wanted: &Settings) -> bool {
         || started.engine_patience != wanted.engine_patience
         || started.engine_shards != wanted.engine_shards
         || started.engine_redirect != wanted.engine_redirect
+        || started.engine_pipe_bytes != wanted.engine_pipe_bytes
 }
 
 /// The users and rules of the files in the settings.

@@ -13,7 +13,7 @@ const CERTIFICATE: &str = "needs cert, without which there is no TLS";
 const CLIENT_CA: &str = "needs client-ca";
 
 impl Settings {
-    pub(super) fn lacks_engine(&self) -> [Checked; 10] {
+    pub(super) fn lacks_engine(&self) -> [Checked; 11] {
         let without_engine = |is_set: bool, name| (is_set && self.engine.is_none(), name, ENGINE);
         let is_alone = self.engine.is_some() && self.process_shards() < 2;
         [
@@ -24,6 +24,7 @@ impl Settings {
             without_engine(self.engine_patience.is_some(), "engine-patience"),
             without_engine(self.engine_shards.is_some(), "engine-shards"),
             without_engine(self.engine_redirect.is_some(), "engine-redirect"),
+            without_engine(self.engine_pipe_bytes.is_some(), "engine-pipe-bytes"),
             without_engine(self.has_node_address(), "node-address"),
             (
                 is_alone && self.engine_redirect == Some(true),

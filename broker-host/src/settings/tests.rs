@@ -184,6 +184,7 @@ fn a_setting_without_the_one_that_it_needs_is_refused() {
         ("engine-patience = 60", "engine"),
         ("engine-shards = 1", "engine"),
         ("engine-redirect = false", "engine"),
+        ("engine-pipe-bytes = 5", "engine"),
         ("node-address = 'a:1'", "engine"),
         ("durability = 'stored'", "store"),
         ("store-damaged = 'refuse'", "store"),

@@ -160,8 +160,8 @@ impl Lease {
     }
 
     /// Renews the key until another process has it, or there was no answer for `patience`. After a try that failed, it tries again
-    /// soon, because the key may end. Sends then why, and whether another process has it. Adds the epoch to the key as soon as it is
-    /// known. Sends each renewal to `renewals`.
+    /// soon, because the key may end. Also ends when nobody waits for the loss. Sends then why, and whether another process has it.
+    /// Adds the epoch to the key as soon as it is known. Sends each renewal to `renewals`.
     pub(crate) async fn keep(
         mut self,
         patience: Duration,
@@ -175,6 +175,8 @@ impl Lease {
             tokio::select! {
                 () = sleep(pause(self.length, failed)) => {}
                 Ok(()) = epoch.changed() => {}
+                // The process waits no longer for its journal.
+                () = lost.closed() => return,
             }
             self.holder.epoch = *epoch.borrow_and_update();
             let begin = Instant::now();

@@ -1,18 +1,18 @@
 //! The engine: waits until this process is the owner, and stores on the servers of NATS.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use mqtt_store::journal::Record;
 use mqtt_store::{Changes, Engine, Failure};
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::background::Background;
 use crate::config::{Config, Notice, OpenError};
 use crate::connection::{TIMEOUT, text};
-use crate::lease::{Loss, Renewal};
+use crate::lease::{Lease, Loss, Renewal};
 use crate::pipes::Pipes;
 use crate::random::random;
 use crate::servers::Servers;
@@ -89,7 +89,8 @@ fn failure(loss: &Option<Loss>) -> Failure {
 
 impl Nats {
     /// Connects, waits in reserve until a journal has no other owner, and takes over. Tries for as long as it takes, and tells by
-    /// `notice` what it waits for. Later it tells what is wrong with pipes.
+    /// `notice` what it waits for. Later it tells what is wrong with pipes. If the future is dropped, the process waits no longer,
+    /// and a key that it already has is deleted, which takes up to two seconds.
     ///
     /// # Errors
     /// The journal is damaged or has another number of shards, or the configuration cannot be used.
@@ -103,6 +104,7 @@ impl Nats {
         let servers = Servers::parse(&config.servers).map_err(Failure::Broken)?;
         let background = Background::start("mqtt-nats").map_err(|error| broken(&error))?;
         let background = Arc::new(background);
+        let holds = Holds::default();
         let random = || random().map_err(|error| broken(&error));
         let waiting = Waiting {
             instance: random()?,
@@ -113,10 +115,14 @@ impl Nats {
             config,
             notice: Arc::new(notice),
             told: None,
+            holds: Arc::clone(&holds),
         };
-        let opening = background.handle.spawn(waiting.open());
-        let _ended_with_this = AbortOnDrop(opening.abort_handle());
-        opening.await.map_err(|error| broken(&error))?
+        let mut opening = Opening {
+            task: Some(background.handle.spawn(waiting.open())),
+            background,
+            holds,
+        };
+        opening.result().await
     }
 
     /// Returns what waits until another process owns the journal.
@@ -213,12 +219,45 @@ impl Engine for Nats {
     }
 }
 
-/// Ends a task when it is dropped.
-struct AbortOnDrop(AbortHandle);
+/// The key that a process has which waits, if it has one.
+pub(crate) type Holds = Arc<Mutex<Option<Lease>>>;
 
-impl Drop for AbortOnDrop {
+/// The task that opens a journal. Without its result, it ends when this is dropped, and another process takes over at once.
+struct Opening {
+    task: Option<JoinHandle<Result<Nats, OpenError>>>,
+    background: Arc<Background>,
+    holds: Holds,
+}
+
+impl Opening {
+    async fn result(&mut self) -> Result<Nats, OpenError> {
+        let ended = match &mut self.task {
+            Some(task) => task.await,
+            None => return Err(failure(&None).into()),
+        };
+        self.task = None;
+        ended.map_err(|error| broken(&error))?
+    }
+}
+
+impl Drop for Opening {
     fn drop(&mut self) {
-        self.0.abort();
+        let Some(task) = self.task.take() else {
+            return;
+        };
+        task.abort();
+        let holds = Arc::clone(&self.holds);
+        let release = async move {
+            // It makes no other key after its end.
+            let _ = task.await;
+            // The value is valid at any time, even if a thread panicked while it held the lock.
+            let lease = holds.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(lease) = lease {
+                // Without this the key ends by itself.
+                let _ = timeout(TIMEOUT, lease.release()).await;
+            }
+        };
+        let _ = self.background.wait(release);
     }
 }
 

@@ -19,7 +19,7 @@ use crate::config::{BUCKET, Config, Notice, OpenError};
 use crate::connection::{Connection, TIMEOUT, text};
 use crate::division::{self, Check, Division, find_stream};
 use crate::lease::{Held, Lease, Loss, Renewal};
-use crate::nats::{Nats, OwnPipes, Place, broken};
+use crate::nats::{Holds, Nats, OwnPipes, Place, broken};
 use crate::owner::{Limits, Name, Owner};
 use crate::pipes::{Carrier, PipeSettings, Pipes};
 use crate::servers::Servers;
@@ -55,6 +55,8 @@ pub(crate) struct Waiting {
     pub(crate) background: Arc<Background>,
     pub(crate) notice: TellNotice,
     pub(crate) told: Option<Notice>,
+    /// The key that this process has got last.
+    pub(crate) holds: Holds,
 }
 
 /// The journal of a shard, which this process may take.
@@ -118,6 +120,9 @@ impl Waiting {
         loop {
             let candidate = self.acquire(&mut candidates).await;
             let (shard, shards) = (candidate.shard, self.config.shards);
+            // The value is valid at any time, even if a thread panicked while it held the lock.
+            *self.holds.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some(candidate.lease.clone());
             self.tell(Notice::TakesOver { shard, shards });
             let length = candidate.lease.length;
             if let Some(taken) = self.take_over(&client, &context, candidate).await? {

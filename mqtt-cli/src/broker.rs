@@ -1,14 +1,14 @@
 //! `mqtt broker`: runs `mqtt_broker_host` with its settings as options, and logs to standard error.
 
-use std::future::{Future as _, poll_fn};
+use std::future::poll_fn;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 
 use clap::Args;
 use mqtt_broker_host::signals::{self, Hangups};
-use mqtt_broker_host::{Control, Reloader, Settings};
+use mqtt_broker_host::{Control, Listening, Reloader, Settings};
 use tokio::net::TcpListener;
 use tracing::{error, info, warn};
 
@@ -60,11 +60,10 @@ impl Broker {
             Some(address) => Some(local_http::listen("web", address).await?),
             None => None,
         };
-        if settings.engine.is_some() {
-            // A process in reserve is as it should be: a supervisor must not end it.
-            notify("READY=1\nSTATUS=in reserve");
-        }
-        let broker = settings.listen().await?;
+        let mut interrupted = pin!(signals::interrupted());
+        let Some(broker) = listen(&settings, interrupted.as_mut()).await? else {
+            return Ok(());
+        };
         let health = answer(health, broker.control());
         let web = web::show(web, broker.control());
         let reloader = broker.reloader();
@@ -75,7 +74,6 @@ impl Broker {
             }
         };
         let stop = async {
-            let mut interrupted = pin!(signals::interrupted());
             // The first poll installs the signal handlers: a supervisor may send a signal as soon as the broker reports that it
             // is ready.
             let early = poll_fn(|cx| Poll::Ready(interrupted.as_mut().poll(cx))).await;
@@ -130,6 +128,32 @@ impl Broker {
             }
             Err(failure) => error!(why = %failure, "not read again; all stays as it was"),
         }
+    }
+}
+
+/// Makes the broker, and waits for its journal if there is an engine. Returns `None` if the process was asked to end before.
+async fn listen(
+    settings: &Settings,
+    interrupted: Pin<&mut impl Future<Output = ()>>,
+) -> Result<Option<Listening>, Failure> {
+    if settings.engine.is_none() {
+        // Nothing waits here, and a signal ends the process at once while it reads a store.
+        return Ok(Some(settings.listen().await?));
+    }
+    let listening = async {
+        // A process in reserve is as it should be: a supervisor must not end it.
+        notify("READY=1\nSTATUS=in reserve");
+        settings.listen().await
+    };
+    tokio::select! {
+        // The first poll installs the signal handlers, before the supervisor learns that the process is ready.
+        biased;
+        () = interrupted => {
+            warn!("shutting down");
+            notify("STOPPING=1");
+            Ok(None)
+        }
+        listening = listening => Ok(Some(listening?)),
     }
 }
 

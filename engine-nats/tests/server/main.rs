@@ -5,6 +5,7 @@ mod owners;
 mod pipes;
 mod shards;
 
+use std::pin::pin;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
@@ -261,4 +262,31 @@ fn a_name_that_no_stream_can_have_is_refused() {
     let opened = runtime().block_on(Nats::open(config, |_| ()));
     let why = "the name of a journal has 1 to 64 letters, digits, - and _";
     assert_eq!(opened.unwrap_err(), Failure::Broken(why.to_owned()).into());
+}
+
+/// A process that is asked to end while it takes over: another one does not wait for the end of its key.
+#[test]
+fn who_gives_up_while_it_takes_over_hands_over() {
+    let servers = NatsServers::start(1, "");
+    let config = |node| {
+        let mut config = config(&servers, node);
+        config.lease = Duration::from_secs(3600);
+        config
+    };
+    for _ in 0..5 {
+        let (sender, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let notice = move |notice| {
+            let _ = sender.send(notice);
+        };
+        runtime().block_on(async {
+            let mut opening = pin!(Nats::open(config("one"), notice));
+            let taking_over = async { while told.recv().await != Some(TAKES_OVER) {} };
+            tokio::select! {
+                biased;
+                () = taking_over => {}
+                _ = &mut opening => unreachable!("it takes over before"),
+            }
+        });
+    }
+    open(config("two")).close().unwrap();
 }

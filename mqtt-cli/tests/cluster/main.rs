@@ -248,3 +248,25 @@ fn a_broker_that_ends_hands_over() {
     assert_eq!(first.end().code, Some(0));
     other.wait_stderr("listening");
 }
+
+/// A broker that waits for the journal, or for the servers, ends as one that serves.
+#[test]
+fn a_broker_in_reserve_ends_when_it_is_asked_to() {
+    let servers = NatsServers::start(1, "");
+    let serving = broker(&servers, "one", "0", "--engine-replicas 1");
+    serving.wait_stderr("listening");
+    let closed = format!("nats://127.0.0.1:{}", free_port());
+    for signal in ["TERM", "INT"] {
+        let reserve = broker(&servers, "two", "0", "--engine-replicas 1");
+        reserve.wait_stderr("in reserve: one is the owner");
+        let waiting = broker_at(&closed, "three", "0", "");
+        waiting.wait_stderr("waits for the servers: ");
+        for process in [reserve, waiting] {
+            process.signal(signal);
+            let ended = process.end();
+            assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+            assert!(ended.stderr.contains("shutting down"), "{}", ended.stderr);
+        }
+    }
+    drop(serving);
+}

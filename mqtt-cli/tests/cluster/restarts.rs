@@ -96,8 +96,7 @@ fn acknowledged_messages_survive_the_steps_of_an_upgrade() {
         servers.wait_healthy();
     }
     reserve.signal("TERM");
-    // It has no state to give away, and the signal ends it.
-    assert_eq!(reserve.end().code, None);
+    assert_eq!(reserve.end().code, Some(0));
     let reserve = start(&servers, &ports[1]);
     reserve.wait_stderr(&is_owner);
     owner.signal("TERM");

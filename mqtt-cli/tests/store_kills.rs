@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use mqtt_testing::process::{Process, run, words};
+use mqtt_testing::peers::free_port;
+use mqtt_testing::process::{Process, run, whole_lines, words};
 
 const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
 const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.venv/bin/python");
@@ -14,18 +15,18 @@ fn kills() -> usize {
     std::env::var("MQTT_KILLS").map_or(3, |kills| kills.parse().expect("a number"))
 }
 
-fn broker(dir: &Path, port: &str, threads: &str) -> (Process, String) {
+fn broker(dir: &Path, port: &str, threads: &str) -> Process {
     let bind = format!("127.0.0.1:{port}");
     let dir = dir.to_str().expect("UTF-8");
     let own = ["broker", "--bind", &bind, "--store", dir];
     let broker = Process::start(MQTT, &[&own[..], &["--threads", threads]].concat());
-    let port = broker.wait_stderr_after("address=127.0.0.1:");
-    (broker, port)
+    broker.wait_stderr("listening");
+    broker
 }
 
-/// Returns the numbers in the lines that begin with `prefix`.
+/// Returns the numbers in the whole lines that begin with `prefix`.
 fn numbers(printed: &str, prefix: &str) -> Vec<u32> {
-    let numbers = printed.lines().filter_map(|line| line.strip_prefix(prefix));
+    let numbers = whole_lines(printed).filter_map(|line| line.strip_prefix(prefix));
     numbers
         .map(|number| number.parse().expect("a number"))
         .collect()
@@ -72,7 +73,9 @@ fn client(command: &str, port: &str) -> String {
 fn state_survives_kills(threads: &str) {
     let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("store-foreign-{threads}"));
     let _ = std::fs::remove_dir_all(&dir);
-    let (mut running, port) = broker(&dir, "0", threads);
+    // Not one of those that the system gives to clients, because nobody listens there between two brokers.
+    let port = free_port().to_string();
+    let mut running = broker(&dir, &port, threads);
     let reader = Process::start(PYTHON, &[PAHO, "sub", &port]);
     reader.wait_stdout("subscribed");
     let other = ["-i", "other", "-c", "-q", "1", "-v", "-d"];
@@ -90,7 +93,7 @@ fn state_survives_kills(threads: &str) {
         let printed = outbox.printed();
         let kept = acknowledged(&printed, "kept").into_iter().max();
         last = acknowledged(&printed, "n/2").into_iter().max().unwrap_or(0);
-        (running, _) = broker(&dir, &port, threads);
+        running = broker(&dir, &port, threads);
         let retained = client("sub -t kept -C 1", &port);
         let retained: u32 = retained.trim().parse().expect("a retained message");
         assert!(

@@ -59,6 +59,12 @@ fn threads(arguments: &[&str]) -> Vec<String> {
     ]
 }
 
+/// Returns the lines of an output that are complete. What a program has printed so far may end within a line.
+pub fn whole_lines(printed: &str) -> impl Iterator<Item = &str> {
+    let (whole, _) = printed.rsplit_once('\n').unwrap_or_default();
+    whole.lines()
+}
+
 /// Splits the arguments of a command line at spaces.
 #[must_use]
 pub fn words(line: &str) -> Vec<&str> {

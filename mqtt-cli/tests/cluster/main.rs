@@ -9,8 +9,8 @@ mod shards;
 
 use std::collections::BTreeSet;
 
-use mqtt_testing::peers::{NatsServers, free_port};
-use mqtt_testing::process::{Ended, Process, run, words};
+use mqtt_testing::peers::{ClosedPort, NatsServers, free_port};
+use mqtt_testing::process::{Ended, Process, run, whole_lines, words};
 use mqtt_testing::wires::Network;
 
 const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
@@ -43,9 +43,9 @@ fn client(command: &str, port: &str) -> Ended {
     run(MQTT, &all, "")
 }
 
-/// Returns the numbers in the lines that begin with `prefix`.
+/// Returns the numbers in the whole lines that begin with `prefix`.
 fn numbers(printed: &str, prefix: &str) -> Vec<u32> {
-    let numbers = printed.lines().filter_map(|line| line.strip_prefix(prefix));
+    let numbers = whole_lines(printed).filter_map(|line| line.strip_prefix(prefix));
     numbers
         .map(|number| number.parse().expect("a number"))
         .collect()
@@ -255,11 +255,12 @@ fn a_broker_in_reserve_ends_when_it_is_asked_to() {
     let servers = NatsServers::start(1, "");
     let serving = broker(&servers, "one", "0", "--engine-replicas 1");
     serving.wait_stderr("listening");
-    let closed = format!("nats://127.0.0.1:{}", free_port());
+    let closed = ClosedPort::new();
+    let nobody = format!("nats://127.0.0.1:{}", closed.number());
     for signal in ["TERM", "INT"] {
         let reserve = broker(&servers, "two", "0", "--engine-replicas 1");
         reserve.wait_stderr("in reserve: one is the owner");
-        let waiting = broker_at(&closed, "three", "0", "");
+        let waiting = broker_at(&nobody, "three", "0", "");
         waiting.wait_stderr("waits for the servers: ");
         for process in [reserve, waiting] {
             process.signal(signal);

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use mqtt_proto::{Connect, Packet, Version};
 use mqtt_testing::packets::encode;
 use mqtt_testing::peers::{NatsServers, free_port};
-use mqtt_testing::process::{Ended, Process, run, words};
+use mqtt_testing::process::{Ended, Process, run, whole_lines, words};
 
 use crate::{MQTT, PAHO, PYTHON, all_arrived, broker, broker_at, client};
 use crate::{end, goes_on, kept_is_retained, kills, lose_leader};
@@ -171,8 +171,7 @@ fn the_processes_are_one_broker() {
         all.clear();
         for member in &members {
             let printed = member.printed();
-            let whole = printed.rsplit_once('\n').map_or("", |(lines, _)| lines);
-            all.extend(whole.lines().map(|line| line.parse::<u32>().unwrap()));
+            all.extend(whole_lines(&printed).map(|line| line.parse::<u32>().unwrap()));
         }
     }
     for member in &members {

@@ -1,6 +1,8 @@
 //! Runs `mqtt bench` with `mqtt broker`.
 
-use mqtt_testing::process::{Process, run};
+use std::collections::BTreeSet;
+
+use mqtt_testing::process::{Process, run, whole_lines};
 
 use crate::broker::{Broker, MQTT};
 use crate::commands::{failed, folder, is_well};
@@ -132,14 +134,17 @@ fn connections_that_fail_or_are_lost_are_counted() {
 #[test]
 fn placeholders_in_topics_users_and_identifiers_are_replaced() {
     let broker = Broker::start(&[]);
-    let observer = broker.spawn("sub", &["-t", "site/#", "-C", "2", "-F", "%t", "-d"]);
+    let observer = broker.spawn("sub", &["-t", "#", "-q", "1", "-F", "%t", "-d"]);
     observer.wait_stderr("receiving SUBACK");
-    let names = "-i meter-%i -u user-%c -t site/%u/%i --publishers 2 --rate 10 -d 0.3 -q 1";
+    let names = "-i meter-%i -u user-%c -t site/%u/%i --publishers 2 --rate 10 -d 1 -q 1";
     let names: Vec<&str> = names.split(' ').collect();
     is_well(&broker.run("bench", &names));
-    let mut topics: Vec<String> = observer.end().stdout.lines().map(str::to_owned).collect();
-    topics.sort();
-    assert_eq!(topics, ["site/user-meter-0/0", "site/user-meter-1/1"]);
+    is_well(&broker.run("pub", &["-t", "end", "-q", "1", "-m", "x"]));
+    observer.wait_stdout("end\n");
+    let printed = observer.printed();
+    let topics: BTreeSet<_> = whole_lines(&printed).collect();
+    let expected = ["end", "site/user-meter-0/0", "site/user-meter-1/1"];
+    assert_eq!(topics, BTreeSet::from(expected));
     for (names, error) in [
         ("-i same", "--id needs %i"),
         ("-i %c%i", "refer to themselves"),

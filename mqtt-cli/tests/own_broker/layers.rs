@@ -48,12 +48,11 @@ const SCHEMES: [&str; 4] = ["mqtt", "mqtts", "ws", "wss"];
 impl Secured {
     /// Starts a broker with a certificate for `localhost`; `more` may name files of the folder by `DIRECTORY`.
     pub(crate) fn start(name: &str, authority: &Authority, more: &[&str]) -> Self {
-        let listeners = Listeners::new(name, authority);
+        let mut listeners = Listeners::new(name, authority, SCHEMES.map(|_| "0".to_owned()));
         let file = |name: &str| listeners.file(name);
         let mut arguments = vec!["broker".to_owned()];
-        for (scheme, port) in SCHEMES.iter().zip(&listeners.ports) {
-            arguments.push(format!("--bind={scheme}://127.0.0.1:{port}"));
-        }
+        let bind = |scheme| format!("--bind={scheme}://127.0.0.1:0");
+        arguments.extend(SCHEMES.map(bind));
         arguments.push(format!("--bind=unix://{}", file("socket")));
         arguments.extend(["--cert".into(), file("cert"), "--key".into(), file("key")]);
         let more = more.iter().map(|word| word.replace("DIRECTORY", &file("")));
@@ -61,13 +60,19 @@ impl Secured {
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
         let process = Process::start(MQTT, &arguments);
         process.wait_stderr("protocol=\"unix\"");
+        listeners.ports = SCHEMES.map(|scheme| port_of(&process, scheme));
         Self { process, listeners }
     }
 }
 
+/// Returns the port of the listener of a broker for a scheme.
+fn port_of(broker: &Process, scheme: &str) -> String {
+    broker.wait_stderr_after(&format!("protocol={scheme:?} address=127.0.0.1:"))
+}
+
 impl Listeners {
-    /// Chooses the ports, and writes a certificate for `localhost`.
-    fn new(name: &str, authority: &Authority) -> Self {
+    /// Writes a certificate for `localhost`.
+    fn new(name: &str, authority: &Authority, ports: [String; 4]) -> Self {
         let issued = authority.issue(&Subject::host("localhost"));
         let name = format!("mqtt-{name}-{}", std::process::id());
         let folder = std::env::temp_dir().join(name);
@@ -79,10 +84,13 @@ impl Listeners {
         ] {
             fs::write(folder.join(name), text).unwrap();
         }
-        Self {
-            folder,
-            ports: SCHEMES.map(|_| free_port().to_string()),
-        }
+        Self { folder, ports }
+    }
+
+    /// Chooses ports for a broker that cannot choose them itself.
+    fn on_free_ports(name: &str, authority: &Authority) -> Self {
+        let ports = SCHEMES.map(|_| free_port().to_string());
+        Self::new(name, authority, ports)
     }
 
     /// Returns the lines of Mosquitto's configuration for these listeners.
@@ -240,7 +248,7 @@ fn meets(peer: Peer) {
 /// The same through Mosquitto.
 fn meets_through_mosquitto(peer: Peer) {
     let authority = Authority::new("an authority");
-    let listeners = Listeners::new(&format!("{peer:?}-mosquitto"), &authority);
+    let listeners = Listeners::on_free_ports(&format!("{peer:?}-mosquitto"), &authority);
     let _broker = Mosquitto::start(&listeners.for_mosquitto());
     meets_through(&listeners, peer);
 }
@@ -350,7 +358,7 @@ fn rumqttc_connects_by_each_scheme() {
 #[test]
 fn rumqttc_through_mosquitto_by_each_scheme() {
     let authority = Authority::new("an authority");
-    let listeners = Listeners::new("rumqttc-mosquitto", &authority);
+    let listeners = Listeners::on_free_ports("rumqttc-mosquitto", &authority);
     let _broker = Mosquitto::start(&listeners.for_mosquitto());
     rumqttc_meets_ours(&listeners, &authority);
 }
@@ -443,9 +451,8 @@ fn the_keys_of_tls_are_logged_on_request() {
 #[test]
 fn one_port_detects_each_protocol() {
     let authority = Authority::new("an authority");
-    let port = free_port().to_string();
-    let bind = format!("--bind=any://127.0.0.1:{port}");
-    let broker = Secured::start("any", &authority, &[&bind]);
+    let broker = Secured::start("any", &authority, &["--bind=any://127.0.0.1:0"]);
+    let port = port_of(&broker.process, "any");
     for scheme in SCHEMES {
         let mut words = broker.words(scheme);
         let own = words.iter().position(|word| word == broker.port(scheme));

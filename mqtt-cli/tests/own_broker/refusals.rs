@@ -1,11 +1,12 @@
 //! Checks the reports of `mqtt` when TLS or WebSocket fails: one line and an exit code.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
+use std::time::Instant;
 
-use mqtt_testing::peers::{Authority, Subject, free_port};
+use mqtt_testing::peers::{Authority, ClosedPort, Subject};
 use mqtt_testing::process::run;
 
 use crate::broker::MQTT;
@@ -119,7 +120,8 @@ fn only_a_pinned_certificate_is_accepted() {
 /// Nobody listens: each command names the server, or the proxy before it, and never a password.
 #[test]
 fn a_server_that_cannot_be_reached_is_named() {
-    let port = &free_port().to_string();
+    let closed = ClosedPort::new();
+    let port = &closed.number().to_string();
     let host = |scheme| format!("{scheme}://joe:hidden@localhost:{port}");
     let at = format!("localhost:{port} (");
     let [plain, tls, ws, wss, proxy] = ["mqtt", "mqtts", "ws", "wss", "socks5h"].map(host);
@@ -347,7 +349,8 @@ fn a_failed_connection_has_one_line_in_the_log() {
     ] {
         let mut client = TcpStream::connect(format!("127.0.0.1:{}", broker.port(scheme))).unwrap();
         client.write_all(bytes).unwrap();
-        client.shutdown(Shutdown::Write).unwrap();
+        // The broker may have closed the connection before all of it came.
+        let _ = client.shutdown(Shutdown::Write);
         let peer = format!("peer={}", client.local_addr().unwrap());
         let _ = client.read_to_end(&mut Vec::new());
         broker.process.wait_stderr(&peer);
@@ -375,7 +378,9 @@ fn a_web_server_without_mqtt_is_reported() {
     let server = thread::spawn(move || {
         for answer in answers {
             let (mut client, _) = listener.accept().unwrap();
-            let _ = client.read(&mut [0; 4_096]).unwrap();
+            // Bytes that are not read would reset the connection at its end.
+            let mut lines = BufReader::new(&client).lines();
+            while !lines.next().unwrap().unwrap().is_empty() {}
             let _ = client.write_all(answer.as_bytes());
         }
     });
@@ -405,8 +410,8 @@ fn the_cas_of_the_system_are_trusted_without_an_option() {
 fn proxies_of_the_environment_and_interfaces_are_used() {
     let authority = Authority::new("an authority");
     let broker = Secured::start("environment", &authority, &[]);
-    let closed = free_port();
-    let all_proxy = format!("all_proxy=socks5h://127.0.0.1:{closed}");
+    let closed = ClosedPort::new();
+    let all_proxy = format!("all_proxy=socks5h://127.0.0.1:{}", closed.number());
     let with = |environment: &[&str], words: &[&str]| {
         let to = ["-h", "localhost", "-p", broker.port("mqtt")];
         let publish = [MQTT, "pub", "-q", "1", "-t", "a", "-m", "x"];
@@ -439,6 +444,7 @@ fn proxies_of_the_environment_and_interfaces_are_used() {
 fn many_failed_connections_do_not_fill_the_log() {
     let authority = Authority::new("an authority");
     let broker = Secured::start("many-lines", &authority, &[]);
+    let begin = Instant::now();
     for scheme in ["mqtts", "mqtt"] {
         for _ in 0..50 {
             let mut client =
@@ -447,11 +453,14 @@ fn many_failed_connections_do_not_fill_the_log() {
             let _ = client.read_to_end(&mut Vec::new());
         }
     }
+    // Lines are counted for ten seconds, and the first ones may have begun before.
+    let most = 20 * (begin.elapsed().as_secs() / 10 + 2);
     let Secured { process, .. } = broker;
     process.signal("TERM");
     let log = process.end().stderr;
     let lines = log
         .lines()
         .filter(|line| line.contains("a handshake failed"));
-    assert_eq!(lines.count(), 20, "{log}");
+    let lines = u64::try_from(lines.count()).unwrap();
+    assert!((20..=most.min(99)).contains(&lines), "{log}");
 }

@@ -1,6 +1,6 @@
 //! No output of the program has the password of a URL, whatever is wrong with the URL or the option.
 
-use mqtt_testing::peers::free_port;
+use mqtt_testing::peers::ClosedPort;
 use mqtt_testing::process::{Ended, run};
 
 use crate::broker::{Broker, MQTT};
@@ -9,7 +9,8 @@ const PASSWORD: &str = "s3cr3t";
 
 /// Runs the program, where `PORT` is a port without a listener, and checks its output.
 fn keeps_it(words: &str, proxy: Option<&str>) -> Ended {
-    let port = free_port().to_string();
+    let closed = ClosedPort::new();
+    let port = closed.number().to_string();
     let set = |text: &str| text.replace("PORT", &port).replace("PASSWORD", PASSWORD);
     let proxy = format!("all_proxy={}", set(proxy.unwrap_or_default()));
     let words = set(words);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use mqtt_testing::peers::Mosquitto;
-use mqtt_testing::process::Process;
+use mqtt_testing::process::{Process, whole_lines};
 
 use crate::broker::{Broker, MQTT};
 
@@ -17,8 +17,9 @@ fn names(port: &str, last: &[&str]) -> BTreeSet<String> {
     for name in last {
         subscriber.wait_stdout(&format!("{name}\n"));
     }
-    let printed = subscriber.printed();
-    printed.lines().map(str::to_owned).collect()
+    whole_lines(&subscriber.printed())
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 #[cfg(feature = "transport")]
 mod certificates;
+mod closed;
 #[cfg(feature = "transport")]
 mod dns;
 mod flood;
@@ -17,6 +18,7 @@ mod secured;
 
 #[cfg(feature = "transport")]
 pub use certificates::{Authority, Issued, Subject, pem_source};
+pub use closed::ClosedPort;
 #[cfg(feature = "transport")]
 pub use dns::{DnsServer, SrvRecord, Zone};
 pub use flood::FloodServer;

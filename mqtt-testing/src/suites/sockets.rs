@@ -18,7 +18,7 @@ use socket2::SockRef;
 
 #[cfg(target_os = "linux")]
 use crate::peers::HostedBroker;
-use crate::peers::{CONNACK_3_1_1, RawServer};
+use crate::peers::{CONNACK_3_1_1, ClosedPort, RawServer};
 
 /// Writes the tests of this suite into the calling module: a function that starts a client with options and the settings of its
 /// transport, and one that runs a future to its end.
@@ -164,8 +164,8 @@ pub async fn to_nobody<H>(start: impl Fn(Options, DialOptions) -> H)
 where
     H: Deref<Target = Handle>,
 {
-    let port = crate::peers::free_port();
-    let (options, dial) = client(port, IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let closed = ClosedPort::new();
+    let (options, dial) = client(closed.number(), IpAddr::V4(Ipv4Addr::LOCALHOST));
     let error = start(options, dial).first_attempt().await;
     let error = told(&error.expect_err("nobody listens"));
     assert!(error.to_lowercase().contains("refused"), "{error}");

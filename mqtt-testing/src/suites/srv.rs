@@ -7,7 +7,9 @@ use std::ops::Deref;
 use mqtt_adapter_core::proto::QoS;
 use mqtt_adapter_core::{DialOptions, Handle, Options, Outcome, Scheme, SrvOptions};
 
-use crate::peers::{DnsServer, HostedBroker, RawServer, SecuredBroker, SrvRecord, Zone, free_port};
+use crate::peers::{
+    ClosedPort, DnsServer, HostedBroker, RawServer, SecuredBroker, SrvRecord, Zone,
+};
 
 /// Writes the tests of this suite into the calling module: a function that starts a client with options and the settings of its
 /// transport, and one that runs a future to its end.
@@ -91,11 +93,12 @@ where
 {
     let broker = HostedBroker::start(None);
     let spare = RawServer::start(|_, _| {});
+    let closed = ClosedPort::new();
     let records = vec![
         record(DOMAIN, 30, spare.port, "localhost"),
         record(DOMAIN, 20, broker.port, "localhost"),
-        record(DOMAIN, 10, free_port(), "localhost"),
-        record("other.example", 0, free_port(), "localhost"),
+        record(DOMAIN, 10, closed.number(), "localhost"),
+        record("other.example", 0, closed.number(), "localhost"),
     ];
     let dns = DnsServer::start(match tcp_only {
         true => Zone::TcpOnly(records),

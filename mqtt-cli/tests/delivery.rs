@@ -2,6 +2,7 @@
 //! Mosquitto and with `mqtt broker`, in both versions.
 
 use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -271,6 +272,9 @@ fn a_server_that_does_not_answer_connect_is_named_in_one_line() {
         let server = RawServer::start(move |mut stream, _| {
             let _ = stream.read(&mut [0; 100]);
             let _ = stream.write_all(answer.as_bytes());
+            // Bytes that are not read would reset the connection at its end.
+            let _ = stream.shutdown(Shutdown::Write);
+            let _ = stream.read_to_end(&mut Vec::new());
         });
         let port = server.port.to_string();
         for words in [

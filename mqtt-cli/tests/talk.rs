@@ -163,7 +163,7 @@ fn a_transcript_is_replayed_as_a_test() {
         let (address, serving) = server(Vec::leak(answers.to_vec()));
         let ended = run(
             MQTT,
-            &["talk", &address, "--replay", &file, "--wait", "2"],
+            &["talk", &address, "--replay", &file, "--wait", "60"],
             "",
         );
         serving.join().unwrap();

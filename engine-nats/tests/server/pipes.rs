@@ -279,7 +279,8 @@ fn many_pipes_at_once() {
 fn a_pipe_that_cannot_be_opened_is_an_error() {
     let servers = NatsServers::start(1, "max_payload: 70000");
     let with = |node, pipes| {
-        let mut config = of_shards(&servers, node, 3);
+        let mut config = patient(&servers, node);
+        config.shards = 3;
         (config.pipes, config.address) = (pipes, Some(format!("{node}:1883")));
         config
     };

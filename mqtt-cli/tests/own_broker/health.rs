@@ -14,7 +14,9 @@ use crate::log::Unread;
 /// Returns the whole answer to a request.
 fn ask(port: &str, request: &str) -> String {
     let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
-    write!(stream, "{request} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    // In one piece, which `write!` would not send.
+    let request = format!("{request} HTTP/1.1\r\nHost: x\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer

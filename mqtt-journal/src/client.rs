@@ -159,7 +159,7 @@ impl<'a> Entry<'a> {
 impl<'a> Session<'a> {
     fn read(mut value: Fields<'a>) -> Result<Self, Fault> {
         Ok(Self {
-            clean: flag(value.u8()?)?,
+            clean: value.flag()?,
             serial: value.u32()?,
             client_id: str::from_utf8(value.rest()).map_err(|_| Fault::Value)?,
         })
@@ -175,7 +175,7 @@ impl<'a> Session<'a> {
 
 impl<'a> Outgoing<'a> {
     fn read(mut value: Fields<'a>) -> Result<Self, Fault> {
-        let released = flag(value.u8()?)?;
+        let released = value.flag()?;
         let serial = value.u32()?;
         let id = PacketId::new(value.u16()?);
         if released {
@@ -225,7 +225,7 @@ impl<'a> Outgoing<'a> {
 
 impl<'a> Received<'a> {
     fn read(mut value: Fields<'a>) -> Result<Self, Fault> {
-        let released = flag(value.u8()?)?;
+        let released = value.flag()?;
         let serial = value.u32()?;
         let rest = value.rest();
         let note = if rest.is_empty() {
@@ -257,13 +257,5 @@ impl<'a> Received<'a> {
             }
             Some(_) => None,
         }
-    }
-}
-
-const fn flag(byte: u8) -> Result<bool, Fault> {
-    match byte {
-        0 => Ok(false),
-        1 => Ok(true),
-        _ => Err(Fault::Value),
     }
 }

@@ -30,6 +30,15 @@ impl<'a> Fields<'a> {
         self.array().map(u8::from_be_bytes)
     }
 
+    /// Takes a byte that is 0 or 1.
+    pub(crate) fn flag(&mut self) -> Result<bool, Fault> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(self.fault),
+        }
+    }
+
     pub(crate) fn u16(&mut self) -> Result<u16, Fault> {
         self.array().map(u16::from_be_bytes)
     }

@@ -157,7 +157,7 @@ impl<'a> Session<'a> {
     pub(super) fn read(mut value: Fields<'a>) -> Result<Self, Fault> {
         let version = version(value.u8()?)?;
         let expiry = value.u32()?;
-        let is_away = flag(value.u8()?)?;
+        let is_away = value.flag()?;
         let away = Away {
             ends: value.u64()?,
             will: value.u64()?,
@@ -166,12 +166,12 @@ impl<'a> Session<'a> {
             return Err(Fault::Value);
         }
         let client_id = text(value.binary()?, Fault::Value)?;
-        let user_name = if flag(value.u8()?)? {
+        let user_name = if value.flag()? {
             Some(text(value.binary()?, Fault::Value)?)
         } else {
             None
         };
-        let will = if flag(value.u8()?)? {
+        let will = if value.flag()? {
             Some(Will {
                 delay: value.u32()?,
                 qos: qos(value.u8()?)?,
@@ -514,14 +514,6 @@ const fn version(byte: u8) -> Result<Version, Fault> {
         3 => Ok(Version::V31),
         4 => Ok(Version::V311),
         5 => Ok(Version::V5),
-        _ => Err(Fault::Value),
-    }
-}
-
-const fn flag(byte: u8) -> Result<bool, Fault> {
-    match byte {
-        0 => Ok(false),
-        1 => Ok(true),
         _ => Err(Fault::Value),
     }
 }

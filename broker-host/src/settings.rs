@@ -457,7 +457,7 @@ impl Settings {
         ]
     }
 
-    /// The limits are those of Linux.
+    /// Checks the settings of the keep-alive of TCP. The limits are those of Linux.
     fn impossible_keep_alive(&self) -> [Checked; 3] {
         let seconds = "must be at most 32767";
         let is_wrong = |number: Option<u16>| number.is_some_and(|number| number > 32_767);

@@ -164,7 +164,7 @@ fn finish(mut step: Step, done: &Mutex<Done>) {
     }
 }
 
-/// The values are valid at any time, even if a thread panicked while it held the lock.
+/// Locks a value that is valid at any time, even if a thread panicked while it held the lock.
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }

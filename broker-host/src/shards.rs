@@ -376,7 +376,7 @@ pub(crate) fn note_ready<H: Hooks>(shared: &RefCell<Shared<H>>) {
     }
 }
 
-/// The values are valid at any time, even if a thread panicked while it held the lock.
+/// Locks a value that is valid at any time, even if a thread panicked while it held the lock.
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }

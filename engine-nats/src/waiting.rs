@@ -282,7 +282,7 @@ impl Waiting {
         }
     }
 
-    /// TellNotice why this process waits, and waits.
+    /// Reports why this process waits, and waits.
     async fn wait(&mut self, why: String) {
         self.tell(Notice::Waits(why));
         sleep(PAUSE).await;

@@ -272,7 +272,7 @@ impl Config {
         }
     }
 
-    /// Whether a session has no room for another subscription.
+    /// Returns whether a session has no room for another subscription.
     pub(crate) fn is_full_of(&self, session: &Session, filter: &str) -> bool {
         let bytes = session.filter_bytes.saturating_add(filter_size(filter));
         session.filters.len() >= self.subscriptions || bytes > self.subscription_bytes
@@ -286,7 +286,7 @@ impl Config {
         (retain && !self.retain_available).then_some(ReasonCode::RetainNotSupported)
     }
 
-    /// The quality of service of a delivery.
+    /// Returns the quality of service of a delivery.
     pub(crate) fn delivery_qos(&self, published: QoS, subscribed: QoS) -> QoS {
         if self.raise_qos {
             subscribed

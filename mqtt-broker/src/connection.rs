@@ -18,7 +18,7 @@ pub struct ConnectionId {
 }
 
 impl ConnectionId {
-    /// A small number for tables: below [`crate::Config::connections`] and the number of connections that give way
+    /// Returns a small number for tables: below [`crate::Config::connections`] and the number of connections that give way
     /// ([`crate::Broker::was_closed_for_room`]), unlike that of any other connection that is not closed.
     #[must_use]
     pub fn index(self) -> usize {

@@ -279,7 +279,7 @@ pub trait Hooks {
         let _ = of;
     }
 
-    /// Something happened.
+    /// Gets each event that the broker reports.
     fn observe(&mut self, observation: &Observation<'_>) {
         let _ = observation;
     }

@@ -106,7 +106,7 @@ mod tests {
     use super::*;
     use crate::work::steps;
 
-    /// The filters of a packet, with the QoS of its subscriptions, if it is the one that is expected but for its filters.
+    /// Returns the filters of a packet, with the QoS of its subscriptions, if it is the one that is expected but for its filters.
     fn filters(
         bytes: &[u8],
         version: Version,

@@ -78,7 +78,7 @@ const VERSION_TOPIC: &str = "$SYS/broker/version";
 const UPTIME_TOPIC: &str = "$SYS/broker/uptime";
 
 impl Statistics {
-    /// The numbers under their topics. Version and uptime are texts of their own.
+    /// Returns the numbers under their topics. Version and uptime are texts of their own.
     pub(crate) fn topics(&self) -> [(&'static str, u64); 22] {
         let away = self.sessions.saturating_sub(self.clients_connected);
         // A message that waits for several clients counts for each of them.
@@ -116,7 +116,7 @@ impl Statistics {
         ]
     }
 
-    /// The counts that have load averages, and their names in topics.
+    /// Returns the counts that have load averages, and their names in topics.
     const fn counts(&self) -> [(&'static str, u64); LOADS] {
         [
             ("messages/received", self.packets_received),

@@ -290,8 +290,8 @@ impl<'m> Client<'m> {
         self.engine.start_journal(mqtt_journal::Machine::Client);
     }
 
-    /// [`Self::start_journal`] for a machine around this client, which adds records of its own by [`Self::record`]. The first
-    /// record names that machine.
+    /// Starts a journal as [`Self::start_journal`] does, for a machine around this client, which adds records of its own by
+    /// [`Self::record`]. The first record names that machine.
     #[cfg(feature = "journal")]
     pub fn start_journal_of(&mut self, machine: mqtt_journal::Machine) {
         self.engine.start_journal(machine);

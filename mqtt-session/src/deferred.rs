@@ -66,7 +66,7 @@ impl Slot {
     }
 }
 
-/// How many milliseconds are left until a time, which may have passed.
+/// Returns how many milliseconds are left until a time, which may have passed.
 const fn left(until: u32, now: u32) -> u32 {
     let left = until.wrapping_sub(now);
     if left > u32::MAX / 2 { 0 } else { left }

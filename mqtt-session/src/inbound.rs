@@ -251,8 +251,8 @@ impl Engine {
         }
     }
 
-    /// A message that an earlier process acknowledged came again: it takes its place in the order of the messages, in which
-    /// PUBREC goes out (3.1.1 \[MQTT-4.6.0-3\], 5 \[MQTT-4.6.0-3\]).
+    /// Handles a message that comes again and that an earlier process acknowledged: it takes its place in the order of the
+    /// messages, in which PUBREC is sent (3.1.1 \[MQTT-4.6.0-3\], 5 \[MQTT-4.6.0-3\]).
     fn came_again(&mut self, m: &mut Memory<'_>, index: usize) {
         let Some(mut entry) = self.received(m).get(index).copied() else {
             return;
@@ -436,7 +436,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether the identifier means a QoS 2 message that the application is done with.
+    /// Returns whether the identifier stands for a QoS 2 message that the application is done with.
     #[cfg(feature = "journal")]
     pub(crate) fn is_recorded(&self, m: &Memory<'_>, id: u16) -> bool {
         let found = self.find_received(m, id);
@@ -444,7 +444,7 @@ impl Engine {
         entry.is_some_and(|entry| !entry.is(APPLICATION))
     }
 
-    /// Whether the message of a receipt that is not acknowledged has QoS 2; `None` without one.
+    /// Returns whether the message of a receipt that is not acknowledged has QoS 2. `None` if there is no such message.
     #[cfg(all(feature = "by-hand", feature = "journal"))]
     pub(crate) fn awaits_acknowledgement(&self, m: &Memory<'_>, receipt: Receipt) -> Option<bool> {
         let entry = self.received(m).get(self.find_receipt(m, receipt)?)?;

@@ -129,7 +129,7 @@ impl Journal {
         }
     }
 
-    /// The number in the order of acceptance, which goes on where those of the session wrap.
+    /// Returns the number in the order of acceptance, which continues where the numbers of the session wrap.
     fn order(&mut self, last: u32, number: u32) -> u64 {
         let more = last.wrapping_sub(low_word(self.last));
         self.last = self.last.wrapping_add(u64::from(more));
@@ -179,19 +179,19 @@ impl Slot {
 }
 
 impl Engine {
-    /// From now on what must outlive the process is written as records.
+    /// Makes this machine write records of the state that outlives the process.
     pub(crate) fn start_journal(&mut self, machine: Machine) {
         self.journal.get_or_insert_default().machine = Some(machine);
     }
 
-    /// A record of the machine around this one.
+    /// Writes a record of the machine around this one.
     pub(crate) fn record(&mut self, m: &mut Memory<'_>, record: &Record<'_>) {
         if let Some(journal) = &mut self.journal {
             journal.append(m, record.encoded_len(), |room, _, _| record.write(room));
         }
     }
 
-    /// How many bytes of records were written and, of these, stored.
+    /// Returns how many bytes of records were written and, of these, stored.
     pub(crate) fn recorded(&self) -> (u64, u64) {
         let journal = self.journal.as_ref();
         journal.map_or((0, 0), |journal| (journal.written, journal.stored))
@@ -226,7 +226,7 @@ impl Engine {
         }
     }
 
-    /// Whether records with `len` bytes beside what each has have room.
+    /// Returns whether there is room for records with `len` bytes in addition to the bytes that each record has.
     #[inline]
     pub(crate) fn record_fits(&self, m: &Memory<'_>, len: usize) -> bool {
         self.journal.as_ref().is_none_or(|journal| {
@@ -341,8 +341,8 @@ impl Engine {
         }
     }
 
-    /// The acknowledgements that promise something wait. A PUBACK is the word of the application, and on a server so is PUBREC;
-    /// but where the application stores notes, its word is in a record.
+    /// Makes an acknowledgement wait for the records so far. An acknowledgement for which the application alone answers does not
+    /// wait: PUBACK if the application stores no notes, and the PUBREC of a server.
     #[inline]
     pub(crate) fn acknowledgement_waits(&mut self, m: &Memory<'_>, packet: PacketType) {
         let given = match packet {
@@ -355,7 +355,8 @@ impl Engine {
         }
     }
 
-    /// A message was accepted. At QoS 2 its packet waits for the record (3.1.1 \[MQTT-4.3.3-1\], 5 \[MQTT-4.4.0-1\]).
+    /// Records a message that was accepted. At QoS 2 its packet waits for the record (3.1.1 \[MQTT-4.3.3-1\], 5
+    /// \[MQTT-4.4.0-1\]).
     #[inline]
     pub(crate) fn record_message(&mut self, m: &mut Memory<'_>, slot: &Slot) {
         if self.journal.as_ref().is_some_and(|j| !j.is_of_server())
@@ -388,7 +389,8 @@ impl Engine {
         });
     }
 
-    /// A message is about to be sent whose record is of an earlier session. Returns `false` while the new record has no room.
+    /// Records a message again that is about to be sent, if its record is of an earlier session. Returns `false` while the new
+    /// record has no room.
     pub(crate) fn record_again(&mut self, m: &mut Memory<'_>, slot: &mut Slot) -> bool {
         if slot.flags & RECORD_DUE == 0 {
             return true;
@@ -401,7 +403,7 @@ impl Engine {
         true
     }
 
-    /// PUBREC came for a message.
+    /// Records that PUBREC came for a message.
     pub(crate) fn record_released(&mut self, m: &mut Memory<'_>, slot: &Slot) {
         let last = self.session.last;
         if let (Some(journal), Some(id)) = (&mut self.journal, PacketId::new(slot.id())) {
@@ -417,7 +419,7 @@ impl Engine {
         }
     }
 
-    /// A message has ended.
+    /// Records that a message has ended.
     #[inline]
     pub(crate) fn record_end(&mut self, m: &mut Memory<'_>, slot: &Slot) {
         let last = self.session.last;
@@ -433,8 +435,8 @@ impl Engine {
         }
     }
 
-    /// CONNECT is outgoing. One that asks for a clean session waits for its record, and with it all CONNECTs to come are clean
-    /// until the server answers one (3.1.1 \[MQTT-3.1.2-6\], 5 \[MQTT-3.1.2-4\]).
+    /// Records a CONNECT that is outgoing. A CONNECT that asks for a clean session waits for its record, and then each further
+    /// CONNECT asks for one until the server answers (3.1.1 \[MQTT-3.1.2-6\], 5 \[MQTT-3.1.2-4\]).
     pub(crate) fn record_connect(&mut self, m: &mut Memory<'_>, client_id: &str, clean: bool) {
         let Some(journal) = &mut self.journal else {
             return;
@@ -449,8 +451,8 @@ impl Engine {
         }
     }
 
-    /// CONNACK accepted. What follows waits for the record of a session that is new: until then the server can send nothing that
-    /// would be taken for a message of the old one.
+    /// Records that CONNACK accepted the connection. The packets that follow wait for the record of a session that is new: until
+    /// then the server can send nothing that would be taken for a message of the old one.
     pub(crate) fn record_connected(&mut self, m: &mut Memory<'_>, view: &View<'_>, resumed: bool) {
         let Some(journal) = &mut self.journal else {
             return;
@@ -491,7 +493,7 @@ impl Engine {
         }
     }
 
-    /// The application says which session there is.
+    /// Records the session that the application says the server has.
     pub(crate) fn record_assumed(&mut self, m: &mut Memory<'_>, client_id: &str) {
         if let Some(journal) = &mut self.journal {
             journal.log.set_client_id(m, client_id);
@@ -499,7 +501,7 @@ impl Engine {
         }
     }
 
-    /// All is forgotten.
+    /// Records that the session and all its messages are forgotten.
     pub(crate) fn record_forgotten(&mut self, m: &mut Memory<'_>) {
         if self.journal.is_none() {
             return;
@@ -517,7 +519,7 @@ impl Engine {
     }
 }
 
-/// The lower half of an order number is the number of the session.
+/// Returns the lower half of an order number, which is the number in the session.
 pub(crate) fn low_word(order: u64) -> u32 {
     let [.., a, b, c, d] = order.to_be_bytes();
     u32::from_be_bytes([a, b, c, d])

@@ -74,7 +74,7 @@ impl Journal {
 }
 
 impl Engine {
-    /// The identifier of a QoS 2 message means it until PUBREL, as a record says from now on.
+    /// Records that the packet identifier of a received QoS 2 message stands for it until PUBREL.
     #[inline]
     pub(crate) fn record_received(&mut self, m: &mut Memory<'_>, id: u16) {
         if let (Some(journal), Some(id)) = (&mut self.journal, PacketId::new(id))
@@ -84,7 +84,7 @@ impl Engine {
         }
     }
 
-    /// PUBREL came: the identifier is free.
+    /// Records that PUBREL came, so that the packet identifier is free.
     #[inline]
     pub(crate) fn record_freed(&mut self, m: &mut Memory<'_>, id: u16) {
         if let (Some(journal), Some(id)) = (&mut self.journal, PacketId::new(id)) {
@@ -97,7 +97,7 @@ impl Engine {
         }
     }
 
-    /// The application acknowledges a message and stores a note, both in one record.
+    /// Acknowledges a message for the application and stores a note of it, both in one record.
     #[cfg(feature = "by-hand")]
     pub(crate) fn acknowledge_with(
         &mut self,

@@ -133,7 +133,7 @@ impl Engine {
         Ok(())
     }
 
-    /// A slot as the last one, for a message whose record is the first that is read of it.
+    /// Adds a slot as the last one, for a message whose record is the first that is read of it.
     fn restore_slot(
         &mut self,
         m: &mut Memory<'_>,
@@ -230,7 +230,7 @@ impl Engine {
         }
     }
 
-    /// The client identifier of the session that was restored.
+    /// Returns the client identifier of the session that was restored.
     pub(crate) fn restored_client_id<'a>(&'a self, m: &'a Memory<'_>) -> Option<&'a str> {
         let journal = self.journal.as_ref()?;
         let known = self.session.owner != 0 || self.must_start_clean;

@@ -211,7 +211,7 @@ impl Receipt {
 }
 
 impl Token {
-    /// The number under which the message is sent; the lower half is its packet identifier.
+    /// Returns the number under which the message is sent; the lower half is its packet identifier.
     #[must_use]
     pub const fn number(self) -> u32 {
         self.number

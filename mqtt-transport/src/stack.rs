@@ -159,7 +159,7 @@ impl Stack {
         result.map_err(|(_, error)| error)
     }
 
-    /// An error has the index of the lowest stage that failed.
+    /// Passes received bytes up through the stages. An error has the index of the lowest stage that failed.
     fn pass_up(&mut self, wire: &[u8], plain: &mut BytesMut) -> Result<(), (usize, Error)> {
         let Some((top, below)) = self.stages.split_last_mut() else {
             plain.extend_from_slice(wire);

@@ -101,7 +101,7 @@ impl Place {
         }
     }
 
-    /// The order in which a client takes records back. Order numbers wrap, and are close to each other.
+    /// Returns whether a client takes this record back before the other one. Order numbers wrap, and are close to each other.
     fn before(self, other: Self) -> bool {
         match (self, other) {
             (Self::Outgoing(one), Self::Outgoing(other)) => {

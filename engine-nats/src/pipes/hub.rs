@@ -120,7 +120,7 @@ impl Drop for Entry {
 }
 
 impl Hub {
-    /// The values are valid at any time, even if a thread panicked while it held the lock.
+    /// Locks the table. Its values are valid at any time, even if a thread panicked while it held the lock.
     fn ends(&self) -> MutexGuard<'_, HashMap<u64, mpsc::Sender<Post>>> {
         self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -204,7 +204,7 @@ impl Header {
     }
 }
 
-/// The message that there is no such pipe any more.
+/// Returns the message that there is no such pipe any more.
 pub(crate) fn gone() -> Bytes {
     let (sent, taken) = (0, 0);
     let kind = Kind::Gone;

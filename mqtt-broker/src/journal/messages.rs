@@ -126,7 +126,7 @@ impl Journal {
         messages.last_flight.filter(|_| is_only)
     }
 
-    /// As [`Self::end`], for a message with an [`Self::only_flight`], which knows when the message ends.
+    /// Ends a message as [`Self::end`] does, for one with an [`Self::only_flight`], which knows when the message ends.
     pub(super) fn end_of_flight(&mut self, packet: &[u8], qos: QoS, expires: u64) {
         self.write_message(packet, qos, expires);
         self.write_later();

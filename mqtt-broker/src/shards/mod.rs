@@ -422,7 +422,8 @@ impl<H: Hooks> Broker<H> {
     }
 }
 
-/// The subscription of a link: the message keeps its flags, and is for the other shard only if it does not come from a shard.
+/// Returns the subscription of a link: the message keeps its flags, and is for the other shard only if it does not come from a
+/// shard.
 fn subscriber(session: u32, identifier: Option<u32>) -> Subscriber {
     let filter = TopicFilter::from_static("#");
     let subscription = Subscription {

@@ -50,10 +50,10 @@ pub(crate) struct Decode {
     /// Read from this file
     #[arg(short, long, value_name = "FILE", conflicts_with = "bytes")]
     file: Option<PathBuf>,
-    /// A file with the bytes that the client sent; may be a pipe
+    /// A file with the raw bytes that the client sent; may be a pipe
     #[arg(long, value_name = "FILE", conflicts_with_all = ["bytes", "file"])]
     client: Option<PathBuf>,
-    /// A file with the bytes that the broker sent; may be a pipe
+    /// A file with the raw bytes that the broker sent; may be a pipe
     #[arg(long, value_name = "FILE", conflicts_with_all = ["bytes", "file"])]
     broker: Option<PathBuf>,
     /// Read raw bytes from the file or standard input, and print packets as they arrive

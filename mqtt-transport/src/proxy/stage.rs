@@ -114,7 +114,7 @@ impl Stage for ProxyStage {
         ))
     }
 
-    /// The dialogue has no end of its own.
+    /// Does nothing: the dialogue with a proxy has no end of its own.
     fn close(&mut self) {}
 
     fn is_open(&self) -> bool {

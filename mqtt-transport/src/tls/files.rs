@@ -65,7 +65,7 @@ impl<P: Into<PathBuf>> From<P> for Source {
 }
 
 impl Source {
-    /// The name for messages.
+    /// Returns the name for messages.
     fn shown(&self) -> String {
         match self {
             Self::File(path) => path.display().to_string(),

@@ -37,7 +37,7 @@ pub struct KeyPair {
 }
 
 impl KeyPair {
-    /// From two files, or one that has both.
+    /// Makes a pair of two files, or of one that has both.
     #[must_use]
     pub fn new(chain: impl Into<Source>, key: impl Into<Source>) -> Self {
         Self {
@@ -83,7 +83,7 @@ impl TlsVersion {
 /// The name under which ALPN knows MQTT.
 pub const ALPN_MQTT: &[u8] = b"mqtt";
 
-/// The error for a program that was asked to use a pre-shared key.
+/// Returns the error for a program that was asked to use a pre-shared key.
 #[must_use]
 pub fn psk_refused() -> Error {
     Error::new(
@@ -97,7 +97,7 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// An error of a setting.
+/// Makes an error of a setting.
 fn wrong(what: impl Into<String>) -> Error {
     Error::new(ErrorKind::Settings, what)
 }

@@ -53,7 +53,7 @@ pub struct TlsServerOptions {
 }
 
 impl TlsServerOptions {
-    /// The settings with one certificate, without client certificates.
+    /// Makes the settings with one certificate, without client certificates.
     #[must_use]
     pub fn new(identity: KeyPair) -> Self {
         Self {

@@ -429,7 +429,7 @@ fn records_that_contradict_one_another_are_refused() {
     // The text of the cause is not told twice.
     let error = RestoreError::from(Fault::Value);
     assert_eq!(error.to_string(), Fault::Value.to_string());
-    assert!(std::error::Error::source(&error).is_none());
+    assert!(error.source().is_none());
 }
 
 proptest! {

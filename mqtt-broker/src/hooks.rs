@@ -185,9 +185,9 @@ pub enum Observation<'a> {
 /// The memory that a process takes, in bytes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Memory {
-    /// Now.
+    /// The memory in use now.
     pub current: u64,
-    /// The most since it began.
+    /// The largest amount of memory since the process began.
     pub maximum: u64,
 }
 
@@ -225,9 +225,10 @@ pub trait Hooks {
         Verdict::Refuse(ReasonCode::BadAuthenticationMethod)
     }
 
-    /// Whether a client may publish to a topic; asked for its will too, at CONNECT and when it is due, and again about who published a retained message when it is
-    /// delivered (see [`crate::Config::check_retained_source`]); that client need not be connected then. Denied is 0x87 in MQTT 5; earlier versions
-    /// cannot say it: there the message is acknowledged and goes nowhere.
+    /// Returns whether a client may publish to a topic. The broker asks for each message and, at CONNECT and when it is due, for
+    /// the will. With [`crate::Config::check_retained_source`] it asks again for the publisher of a retained message when the
+    /// message is delivered; that client need not be connected then. A refusal is 0x87 in MQTT 5. Earlier versions have no such
+    /// answer: the message is acknowledged and dropped.
     fn may_publish(&mut self, client: &ClientInfo<'_>, topic: TopicName<'_>) -> bool {
         let _ = (client, topic);
         true
@@ -259,22 +260,22 @@ pub trait Hooks {
         None
     }
 
-    /// Returns what the `$SYS` topics tell, from the counts of this broker. The host of several shards adds those of the others:
-    /// see [`Statistics::of_all`]. By default they are those of this broker.
+    /// Returns the numbers for the `$SYS` topics, made of the counts of this broker. The host of several shards adds the counts
+    /// of the others: see [`Statistics::of_all`]. By default the numbers are those of this broker.
     fn statistics(&mut self, own: Statistics) -> Statistics {
         own
     }
 
-    /// Takes a place for a session in what all shards have together, or in what a user or an address has, unless they have `limit` places
-    /// of it already. Returns whether it was taken. The host of several shards counts them: [`crate::Config::sessions`],
-    /// [`crate::Config::sessions_per_user`] and [`crate::Config::sessions_per_address`] hold for all shards then, and by default for each
-    /// of them. A broker without shards does not call this.
+    /// Takes a place for a session of all shards, of a user or of an address, unless `limit` places of these are taken. Returns
+    /// whether the place was taken. The host of several shards counts the places, so that [`crate::Config::sessions`],
+    /// [`crate::Config::sessions_per_user`] and [`crate::Config::sessions_per_address`] are limits of all shards together; by
+    /// default they are limits of each shard. A broker without shards does not call this.
     fn take_place(&mut self, of: PlaceOf, limit: usize) -> bool {
         let _ = (of, limit);
         true
     }
 
-    /// Frees such a place.
+    /// Frees a place that [`Self::take_place`] took.
     fn free_place(&mut self, of: PlaceOf) {
         let _ = of;
     }

@@ -93,15 +93,15 @@ pub(crate) struct Links {
     has_news: bool,
     /// Wills of an earlier process, with the numbers of their records, until the other shards are known.
     wills: Vec<(u64, Message)>,
-    /// Messages of an earlier process for shared subscriptions, until then.
+    /// Messages of an earlier process for shared subscriptions, until the other shards are known.
     searches: Vec<MemberSearch>,
-    /// The bytes of these messages.
+    /// The bytes of the messages of an earlier process for shared subscriptions.
     searches_bytes: usize,
     /// Messages for shared subscriptions from shards that did not know the filters of this one.
     unsure: Unsure,
     /// How many topics other shards are told, for all receivers.
     told: usize,
-    /// The shared subscriptions of messages of an earlier process, which may have no members, until then.
+    /// The shared subscriptions of messages of an earlier process, which may have no members, until the other shards are known.
     held_shares: Vec<Arc<str>>,
     /// How many changes of the own filters there were.
     changes: u64,
@@ -276,10 +276,10 @@ impl<H: Hooks> Broker<H> {
         key
     }
 
-    /// Notes that another shard is away, until its link opens: no SUBACK waits for it, and [`Self::links_are_ready`] does not either.
-    /// What clients publish for it is queued. If its filters are not known since the start of this process, that is everything; the
-    /// other shard drops what nobody there wants. A subscription of a shard that serves clients meanwhile, without its link, is not
-    /// known here until then. Does nothing while the link is open.
+    /// Notes that another shard is away until its link opens: neither SUBACKs nor [`Self::links_are_ready`] wait for it. Messages
+    /// of clients for that shard are queued: all messages, if its filters are not known since the start of this process, and then
+    /// that shard drops those without a receiver. If it makes subscriptions while it serves clients without the link, this shard
+    /// does not know them until the link opens. The call does nothing while the link is open.
     pub fn shard_is_away(&mut self, shard: u8, now: Instant) {
         let Some(peer) = self.links.as_mut().and_then(|links| links.peer(shard)) else {
             return;
@@ -366,7 +366,8 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// Does what waited until the other shards are known, if they are. A shard that gets all messages need not be known for wills.
+    /// Publishes the wills and delivers the messages that waited until the other shards are known, if they are. A shard that gets
+    /// all messages need not be known for wills.
     fn continue_restored(&mut self, now: Instant) {
         let Some(links) = self.links.as_mut().filter(|links| links.serve_all()) else {
             return;

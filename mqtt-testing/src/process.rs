@@ -20,11 +20,11 @@ pub struct Process {
 /// How a program ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// Its exit code; `None` if a signal ended it.
+    /// The exit code of the process; `None` if a signal ended it.
     pub code: Option<i32>,
-    /// Its standard output.
+    /// The standard output of the process.
     pub stdout: String,
-    /// Its standard error.
+    /// The standard error of the process.
     pub stderr: String,
 }
 

@@ -12,7 +12,7 @@ use crate::packets::{ack, encode, packet_types, publish};
 pub struct TestedMachine {
     /// The machine.
     pub machine: Endpoint,
-    /// Its role.
+    /// The role of the machine.
     pub role: Role,
     /// The parameters of its connections.
     pub opening: Opening,

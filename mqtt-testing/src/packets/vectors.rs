@@ -3,9 +3,9 @@
 /// One line of the table.
 #[derive(Clone, Debug)]
 pub struct Vector {
-    /// Its name.
+    /// The name of the vector.
     pub name: &'static str,
-    /// Its bytes.
+    /// The bytes of the packet.
     pub bytes: Vec<u8>,
     /// The expected result, as text that begins with the name of the packet.
     pub expectation: &'static str,

@@ -33,7 +33,7 @@ pub struct Subject {
     pub emails: Vec<String>,
     /// The first and the last year of its validity.
     pub years: (i32, i32),
-    /// Its serial number.
+    /// The serial number of the certificate.
     pub serial: u64,
 }
 
@@ -177,7 +177,7 @@ impl Authority {
         pem_source(&self.revocation_list(serials))
     }
 
-    /// The same as PEM.
+    /// Signs a revocation list with these serial numbers, and returns it as PEM.
     ///
     /// # Panics
     /// Never.

@@ -12,11 +12,11 @@ use simple_dns::{CLASS, Name, Packet, PacketFlag, RCODE, ResourceRecord};
 /// One SRV record.
 #[derive(Clone, Debug)]
 pub struct SrvRecord {
-    /// Its whole name, such as `_mqtt._tcp.plant.example`.
+    /// The whole name of the record, such as `_mqtt._tcp.plant.example`.
     pub name: String,
-    /// Its priority.
+    /// The priority of the record.
     pub priority: u16,
-    /// Its weight.
+    /// The weight of the record.
     pub weight: u16,
     /// The port of the server.
     pub port: u16,
@@ -24,21 +24,21 @@ pub struct SrvRecord {
     pub target: String,
 }
 
-/// What the server knows, and how it answers.
+/// The records of a DNS server, and the way in which it answers.
 #[derive(Clone, Debug)]
 pub enum Zone {
-    /// It has these records. Other names do not exist.
+    /// The server has these records. Other names do not exist.
     Records(Vec<SrvRecord>),
-    /// It has these records, and says that they are too many for UDP.
+    /// The server has these records, and says that they are too many for UDP.
     TcpOnly(Vec<SrvRecord>),
-    /// It reports a failure for each name.
+    /// The server reports a failure for each name.
     Broken,
 }
 
 /// A running server; it ends when this is dropped.
 #[derive(Debug)]
 pub struct DnsServer {
-    /// Its address.
+    /// The address of the server.
     pub address: SocketAddr,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,

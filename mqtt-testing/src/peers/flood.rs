@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// A running server for one client.
 #[derive(Debug)]
 pub struct FloodServer {
-    /// Its port.
+    /// The port of the server.
     pub port: u16,
     server: JoinHandle<bool>,
 }

@@ -11,9 +11,9 @@ use tokio::sync::oneshot;
 /// A running broker; it ends when this is dropped.
 #[derive(Debug)]
 pub struct HostedBroker {
-    /// Its port for plain MQTT.
+    /// The port of the broker for plain MQTT.
     pub port: u16,
-    /// Its ports with layers.
+    /// The ports of the broker with layers.
     pub layered: Vec<u16>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,

@@ -10,7 +10,7 @@ use crate::process::Process;
 #[derive(Debug)]
 pub struct Mosquitto {
     process: Process,
-    /// Its port.
+    /// The port of the broker.
     pub port: u16,
     directory: std::path::PathBuf,
     extra: String,

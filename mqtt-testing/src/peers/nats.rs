@@ -18,7 +18,7 @@ pub struct NatsServers {
     routes: Vec<Route>,
 }
 
-/// What a server connects to in order to reach another one.
+/// The network through which two servers reach each other.
 #[derive(Debug)]
 struct Route {
     ends: [usize; 2],

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// A running server; it stops accepting when this is dropped.
 #[derive(Debug)]
 pub struct RawServer {
-    /// Its port.
+    /// The port of the server.
     pub port: u16,
     connections: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,

@@ -26,7 +26,7 @@ pub enum Reaction {
 /// A running server; it ends when this is dropped.
 #[derive(Debug)]
 pub struct ScriptedServer {
-    /// Its port.
+    /// The port of the server.
     pub port: u16,
     server: RawServer,
 }

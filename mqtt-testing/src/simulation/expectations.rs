@@ -112,7 +112,7 @@ pub(crate) struct Heard {
 /// A stream of a program.
 #[derive(Clone, Debug)]
 pub(crate) struct StreamRecord {
-    /// Its topic filters; empty for the stream of unclaimed messages.
+    /// The topic filters of the stream; empty for the stream of unclaimed messages.
     pub(crate) filters: Vec<String>,
     pub(crate) created: Moment,
     /// When the program dropped it, or was killed.
@@ -133,7 +133,7 @@ pub(crate) struct StreamRecord {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Life {
     pub(crate) name: String,
-    /// Its shard.
+    /// The shard of the client.
     pub(crate) home: usize,
     /// The subscriptions of its present session, and of earlier ones whose messages may still wait in the process.
     pub(crate) subscribed: Vec<Subscribed>,
@@ -394,7 +394,7 @@ impl Expectations {
                 };
                 let until = match (published.qos, acknowledged) {
                     (QoS::AtMostOnce, _) if !self.link_cuts.is_empty() => return None,
-                    // It is not known when a QoS 0 message arrived at the broker.
+                    // The time at which a QoS 0 message arrived at the broker is not known.
                     (QoS::AtMostOnce, _) if publisher.is_some_and(|life| life.ever_cut) => {
                         return None;
                     }

@@ -21,7 +21,7 @@ pub(super) struct Layers {
     has_tls: bool,
 }
 
-/// What a proxy in front of the server sends before the bytes of the client.
+/// The header that a proxy in front of the server sends before the bytes of the client.
 const PROXY: &[u8] = b"PROXY TCP4 192.0.2.1 192.0.2.2 40000 1883\r\n";
 
 impl Layers {

@@ -182,7 +182,7 @@ pub struct Failure {
     pub seed: u64,
     /// The client to which the promise was given, if it is known.
     pub client: Option<usize>,
-    /// What happened.
+    /// A sentence that says which promise was broken, and how.
     pub what: String,
     /// The operations of that client and the packets on its wire, if they were recorded.
     pub log: Vec<String>,

@@ -22,9 +22,9 @@ pub(super) type Filter = (String, QoS, bool);
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Bridge {
     No,
-    /// It takes the next message when the agent has accepted the publish.
+    /// The program takes the next message when the agent has accepted the publish.
     Accepted,
-    /// It takes the next message when the broker has acknowledged the publish.
+    /// The program takes the next message when the broker has acknowledged the publish.
     Acknowledged,
 }
 
@@ -61,10 +61,10 @@ pub(super) struct Stream {
     pub(super) id: Option<RouteId>,
     /// The route of the stream of unclaimed messages, if the options have subscriptions.
     learned: Option<RouteId>,
-    /// Its index among the noted streams.
+    /// The index of the stream among the noted streams.
     pub(super) fact: usize,
     pub(super) filters: Vec<Filter>,
-    /// Its subscriptions among the noted ones.
+    /// The indexes of the stream's subscriptions among the noted ones.
     pub(super) records: Vec<usize>,
     /// Whether there may be a message: the agent reported one, or the program has not asked yet.
     ready: bool,
@@ -106,7 +106,7 @@ pub(super) struct Node {
     /// Whether its session is kept.
     pub(super) persistent: bool,
     pub(super) agent: Agent,
-    /// Its disk, if it has one.
+    /// The disk of the client, if it has one.
     pub(super) durable: Option<Box<Durable>>,
     pub(super) wire: Option<Wire>,
     pub(super) input: BytesMut,

@@ -21,7 +21,7 @@ pub(super) struct Shard {
     pub(super) disk: Option<Disk>,
     /// Whether its process has ended and the next one has not begun.
     pub(super) is_away: bool,
-    /// Its side of the link to each shard.
+    /// The sides of this shard of the links to the other shards.
     links: Vec<Option<Side>>,
 }
 

@@ -9,7 +9,7 @@ use super::Random;
 
 /// The bytes of the handshake messages: of the client, of the server, and of the client again.
 const FLIGHTS: [usize; 3] = [220, 900, 52];
-/// What the server sends after the handshake. It brings the client no plain bytes.
+/// The length of the ticket that the server sends after the handshake. It brings the client no plain bytes.
 const TICKET: usize = 90;
 /// The bytes of a record before and behind its content: kind and length, and the tag.
 const HEAD: usize = 3;

@@ -1,4 +1,4 @@
-//! What may differ with several shards, and the check of wills.
+//! The promises that are weaker with several shards, and the check of wills.
 
 use std::collections::{BTreeSet, HashSet};
 

@@ -407,13 +407,13 @@ impl World {
         if node.wire.as_ref().is_some_and(|wire| !wire.is_open())
             && node.agent.next_dial(now) == NextDial::Never
         {
-            // Its driver gives up the handshake.
+            // The driver of the client gives up the handshake.
             self.cut(n, false, Error::Stopped);
             return;
         }
         let node = &mut self.nodes[n];
         if node.agent.is_finished() && node.wire.is_some() {
-            // Its driver closes the transport when the last byte is written.
+            // The driver of the client closes the transport when the last byte is written.
             self.flush_one(n);
             self.hang_up(n);
         }

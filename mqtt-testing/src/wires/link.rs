@@ -6,7 +6,7 @@ use mqtt_transport::{Error, Stack, Stage};
 /// One end, with the bytes that arrived there.
 #[derive(Debug, Default)]
 pub struct End {
-    /// Its stages.
+    /// The stages of this end.
     pub stack: Stack,
     /// The plain bytes that arrived.
     pub plain: BytesMut,

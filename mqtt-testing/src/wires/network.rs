@@ -8,7 +8,7 @@ use std::thread::spawn;
 /// A network that can be cut as in a partition: its connections stay, and their bytes wait until it is whole again.
 #[derive(Debug)]
 pub struct Network {
-    /// Its port on 127.0.0.1.
+    /// The port of the network on 127.0.0.1.
     pub port: u16,
     gate: Arc<Gate>,
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 /// A running proxy; it stops accepting when this is dropped.
 #[derive(Debug)]
 pub struct Proxy {
-    /// Its port on 127.0.0.1.
+    /// The port of the proxy on 127.0.0.1.
     pub port: u16,
     cuts: Arc<AtomicU32>,
     stop: Arc<AtomicBool>,

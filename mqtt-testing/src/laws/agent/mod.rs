@@ -349,7 +349,7 @@ impl<'a> Trial<'a> {
         if forget {
             self.agent.forget(id, self.now);
             self.streams.remove(&from);
-            // Its unfinished messages go there, even if that stream had them before.
+            // The unfinished messages of the stream go to the others, even if that stream had them before.
             self.streams.entry(None).or_default().got.clear();
         } else {
             self.agent.unsubscribe(id, self.now);
@@ -409,13 +409,13 @@ impl<'a> Trial<'a> {
             // The stream of the others may get messages that another stream did not finish.
             _ if from.is_none() => true,
             QoS::AtMostOnce => false,
-            // It was refused, and the refusal may be lost with the connection.
+            // The message was refused, and the refusal may be lost with the connection.
             QoS::ExactlyOnce => before.refused && before.losses < self.losses,
             QoS::AtLeastOnce => match self.agent.options().acknowledge {
                 AcknowledgeWhen::Arrived => true,
                 // A message that was not acknowledged before a reconnect comes again.
                 AcknowledgeWhen::ByHand => before.losses < self.losses,
-                // It was acknowledged, and the acknowledgement may be lost with the connection.
+                // The message was acknowledged, and the acknowledgement may be lost with the connection.
                 _ => before.finished && before.losses < self.losses,
             },
         };

@@ -52,11 +52,12 @@ pub(crate) const WAITING: usize = 100;
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Guard {
-    /// The users that may connect; with `None`, all. Default: `None`.
+    /// The users that may connect; with `None`, all if [`Self::anonymous`] is set, and otherwise only those whom a certificate names. Default:
+    /// `None`.
     pub users: Option<Users>,
     /// The rules for publishing and subscribing; with `None`, all is allowed. Default: `None`.
     pub acl: Option<Acl>,
-    /// Whether clients may connect without a user name. Default: `true`.
+    /// Whether clients may connect without a user name, and without [`Self::users`] with any name. Default: `true`.
     pub anonymous: bool,
     /// The logins of listeners with separate settings, by the numbers of the listeners.
     pub(crate) logins: HashMap<usize, Login>,
@@ -198,7 +199,12 @@ impl Hooks for Guard {
             };
         };
         let Some(users) = users else {
-            return Verdict::Accept;
+            // Nobody has a password, so a name proves nothing.
+            return if anonymous {
+                Verdict::Accept
+            } else {
+                verdict(false)
+            };
         };
         let password = connect.password.unwrap_or_default();
         let Some(claim) = users.claim(user, password) else {

@@ -364,3 +364,44 @@ async fn limits_are_those_of_the_address_behind_a_proxy() {
     };
     host.run(listeners, story).await;
 }
+
+/// Returns the answers of a listener to clients without a password: one with a certificate, one that only names itself, and one without a
+/// name.
+async fn answers_without_users(authority: &Authority, address: SocketAddr) -> [u8; 3] {
+    let mut answers = [0; 3];
+    let clients = [
+        (true, Some("pump-7")),
+        (false, Some("pump-7")),
+        (false, None),
+    ];
+    for (answer, (is_certified, user_name)) in answers.iter_mut().zip(clients) {
+        let mut options = trusting(authority);
+        let subject = Subject::client("pump-7");
+        options.identity = is_certified.then(|| authority.issue(&subject).pair());
+        let mut client = Client::tcp(address, tls(&options)).await;
+        let connect = Connect {
+            user_name,
+            ..Connect::new(Version::V5, "client")
+        };
+        *answer = client.try_connect(&connect).await.unwrap()[3];
+    }
+    answers
+}
+
+/// Without a user file, nobody has a password: who may not be anonymous needs a certificate that names its user.
+#[tokio::test]
+async fn without_users_a_name_is_no_log_in() {
+    let (folder, authority) = (Folder::new(), Authority::new("an authority"));
+    let mut settings = folder.certify(&authority);
+    settings.client_ca = Some(folder.write("ca", authority.pem()));
+    settings.client_certificate = Some("optional".into());
+    settings.identity_as_username = Some("common-name".into());
+    settings.allow_anonymous = Some(false);
+    let running = Running::start(settings, &["mqtts://127.0.0.1:0"]).await;
+    running
+        .beside(|addresses, _| async move {
+            let answers = answers_without_users(&authority, addresses[0]).await;
+            assert_eq!(answers, [0, 0x86, 0x87]);
+        })
+        .await;
+}

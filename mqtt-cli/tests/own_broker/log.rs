@@ -132,13 +132,20 @@ fn texts_of_clients_are_escaped_in_the_log() {
 /// A refused client is logged with name and address, and its texts cannot add a line.
 #[test]
 fn refusals_and_disconnections_are_logged_with_name_and_address() {
-    let broker = Broker::start(&["--allow-anonymous=false"]);
+    let users = folder("log-users").join("users");
+    let users = users.to_str().unwrap();
+    let made = run(MQTT, &["passwd", users, "alice"], "secret\n");
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    let broker = Broker::start(&["--user-file", users]);
     let refused = broker.run(
         "sub",
         &["-V", "3.1.1", "-t", "a", "-i", "x\n\u{1b}[31mforged"],
     );
     assert_eq!(refused.code, Some(5), "{}", refused.stderr);
-    broker.run("pub", &["-t", "a", "-m", "b", "-i", "pump", "-u", "alice"]);
+    let words = [
+        "-t", "a", "-m", "b", "-i", "pump", "-u", "alice", "-P", "secret",
+    ];
+    broker.run("pub", &words);
     broker.process.signal("TERM");
     let log = broker.process.end().stderr;
     let lines: Vec<&str> = log.lines().collect();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::own_access;
 use crate::passed::Passed;
+use crate::public::PublicAddress;
 use crate::reload::Access;
 use crate::{Error, Layers, Listener, ListenerSettings, Settings, TcpKeepAlive, listen};
 
@@ -151,8 +152,8 @@ pub(crate) struct BoundListeners {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) files: Vec<SocketFile>,
     keep_alive: TcpKeepAlive,
-    /// Addresses to which other machines can connect without a certificate, with the numbers of their listeners.
-    pub(crate) public: Vec<(usize, SocketAddr)>,
+    /// The addresses to which other machines can connect.
+    pub(crate) public: Vec<PublicAddress>,
     /// The TLS servers by the number of the listener.
     #[cfg(feature = "tls")]
     pub(crate) tls: Vec<(usize, Arc<mqtt_transport::tls::TlsServer>)>,
@@ -177,7 +178,7 @@ impl Settings {
 struct ListenAddress<'a> {
     number: usize,
     scheme: Scheme,
-    needs_certificate: bool,
+    settings: &'a ListenerSettings,
     layers: Arc<Layers>,
     text: &'a str,
 }
@@ -216,7 +217,7 @@ impl BoundListeners {
         let place = ListenAddress {
             number,
             scheme,
-            needs_certificate: scheme.tls && settings.requires_certificate(),
+            settings,
             layers: Arc::new(layers),
             text,
         };
@@ -267,11 +268,12 @@ impl BoundListeners {
         address: SocketAddr,
         access: &Access,
     ) -> Result<(), Error> {
-        if address.ip().is_loopback() || place.needs_certificate {
+        if address.ip().is_loopback() {
             return Ok(());
         }
-        self.public.push((place.number, address));
-        access.protects(&self.public)
+        let public = PublicAddress::new(place.number, address, place.scheme.tls);
+        self.public.push(public);
+        access.protects(&public, place.settings)
     }
 
     fn push(&mut self, place: &ListenAddress<'_>, listener: Listener) -> Result<(), Error> {
@@ -361,10 +363,6 @@ impl ListenerSettings {
     pub(crate) fn address(&self) -> Result<Bind, Error> {
         let text = self.bind.iter().flatten().next();
         Bind::parse(text.map_or(DEFAULT_BIND, String::as_str))
-    }
-
-    fn requires_certificate(&self) -> bool {
-        self.client_ca.is_some() && self.client_certificate.as_deref() != Some("optional")
     }
 
     /// Returns the layers over the sockets, without TLS.

@@ -79,6 +79,7 @@ cfg_if! {
         mod opening;
         mod own_access;
         mod passed;
+        mod public;
         mod random;
         mod reload;
         mod scopes;

@@ -1,7 +1,6 @@
 //! Changes users, rules and limits while a broker runs.
 
 use std::hash::Hasher as _;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,6 +12,7 @@ use tokio::task::spawn_blocking;
 use crate::binding::BoundListeners;
 use crate::guard::{Login, WAITING};
 use crate::logins::Logins;
+use crate::public::PublicAddress;
 use crate::{Acl, Control, Error, Guard, ListenerSettings, Settings, Users};
 
 /// Reads the files of a running broker again. [`Listening::reloader`](crate::Listening::reloader) makes it.
@@ -27,8 +27,8 @@ pub struct Reloader {
     logins: Arc<Logins>,
     /// The present settings of each listener, by its number.
     listeners: Arc<Mutex<Vec<(usize, ListenerSettings)>>>,
-    /// Addresses to which other machines can connect without a certificate, with the numbers of their listeners.
-    public: Vec<(usize, SocketAddr)>,
+    /// The addresses to which other machines can connect.
+    public: Vec<PublicAddress>,
     /// The TLS servers by the number of the listener.
     #[cfg(feature = "tls")]
     tls: Vec<(usize, Arc<mqtt_transport::tls::TlsServer>)>,
@@ -85,7 +85,14 @@ impl Reloader {
             return Ok(Vec::new());
         };
         let (access, config, tls) = read?;
-        access.protects(&self.public)?;
+        for public in &self.public {
+            let own = listeners
+                .iter()
+                .find(|(number, _)| *number == public.number);
+            if let Some((_, own)) = own {
+                access.protects(public, own)?;
+            }
+        }
         #[cfg(feature = "tls")]
         for (new, (_, server)) in tls.into_iter().zip(&self.tls) {
             server.take_over(new);
@@ -310,15 +317,11 @@ impl Access {
         }
     }
 
-    /// Checks that the addresses to which others can connect are protected, or explicitly open.
-    pub(crate) fn protects(&self, public: &[(usize, SocketAddr)]) -> Result<(), Error> {
-        for (number, address) in public {
-            let own = self.logins.iter().rev().find(|(own, ..)| own == number);
-            if let Some((_, None, None)) = own.or_else(|| self.logins.first()) {
-                return Err(Error::Unprotected(*address));
-            }
-        }
-        Ok(())
+    /// Returns whether the listener with this number has users, or a decision on clients without a user name.
+    pub(crate) fn decides_at(&self, number: usize) -> bool {
+        let own = self.logins.iter().rev().find(|(own, ..)| *own == number);
+        let login = own.or_else(|| self.logins.first());
+        login.is_some_and(|(_, users, anonymous)| users.is_some() || anonymous.is_some())
     }
 
     pub(crate) fn apply(self, guard: &mut Guard) {

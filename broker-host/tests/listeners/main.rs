@@ -405,3 +405,35 @@ async fn without_users_a_name_is_no_log_in() {
         })
         .await;
 }
+
+/// A reload is refused that would let everyone connect to a public address, as the start would be.
+#[tokio::test]
+async fn a_reload_does_not_open_a_public_address() {
+    let (folder, authority) = (Folder::new(), Authority::new("an authority"));
+    let mut settings = folder.certify(&authority);
+    settings.client_ca = Some(folder.write("ca", authority.pem()));
+    let running = Running::start(settings.clone(), &["mqtts://0.0.0.0:0"]).await;
+    running
+        .beside(|addresses, reloader| async move {
+            let address = SocketAddr::from(([127, 0, 0, 1], addresses[0].port()));
+            settings.bind = Some(vec!["mqtts://0.0.0.0:0".into()]);
+            settings.statistics_interval = Some(0);
+            settings.threads = Some(threads());
+            let mut optional = settings.clone();
+            optional.client_certificate = Some("optional".into());
+            let mut without = settings.clone();
+            without.client_ca = None;
+            for open in [optional, without] {
+                let why = reloader.reload(&open).await.unwrap_err().to_string();
+                assert!(
+                    why.starts_with("everyone could connect to 0.0.0.0:"),
+                    "{why}"
+                );
+                let mut client = Client::tcp(address, tls(&trusting(&authority))).await;
+                let connect = Connect::new(Version::V5, "without a certificate");
+                client.try_connect(&connect).await.unwrap_err();
+            }
+            assert!(reloader.reload(&settings).await.unwrap().is_empty());
+        })
+        .await;
+}

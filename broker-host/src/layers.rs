@@ -65,12 +65,25 @@ impl Layers {
         )
     )]
     pub(crate) fn is_proxy(&self, address: IpAddr) -> bool {
-        #[cfg(feature = "proxy")]
-        if self.proxy_from.iter().any(|one| one.contains(address)) {
+        #[cfg(feature = "websocket")]
+        if self.websocket.is_some() && self.forwarded_from.iter().any(|one| one.contains(address)) {
             return true;
         }
-        #[cfg(feature = "websocket")]
-        if self.forwarded_from.iter().any(|one| one.contains(address)) {
+        self.has_proxy_header(address)
+    }
+
+    /// Returns whether the address is that of a proxy that begins each connection with a header.
+    #[cfg_attr(
+        not(feature = "proxy"),
+        allow(
+            clippy::unused_self,
+            unused_variables,
+            reason = "there are no proxies then"
+        )
+    )]
+    pub(crate) fn has_proxy_header(&self, address: IpAddr) -> bool {
+        #[cfg(feature = "proxy")]
+        if self.proxy_from.iter().any(|one| one.contains(address)) {
             return true;
         }
         false

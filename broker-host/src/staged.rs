@@ -118,6 +118,12 @@ impl Staged {
             if let Some(address) = told.address {
                 self.peer.address = Some(address);
                 self.peer.source = source(address.ip());
+            } else if let Some(address) = self.peer.address
+                && told.path.is_none()
+                && !self.layers.has_proxy_header(address.ip())
+            {
+                // Without a request of HTTP, nobody tells another address.
+                self.peer.source = source(address.ip());
             }
             self.peer.layers = Some(Arc::new(told));
             self.is_open = true;

@@ -365,6 +365,39 @@ async fn limits_are_those_of_the_address_behind_a_proxy() {
     host.run(listeners, story).await;
 }
 
+/// The networks of proxies with a header of HTTP do not matter to clients without HTTP: these count for the address of their socket.
+#[tokio::test]
+async fn clients_without_websocket_are_limited_by_their_own_address() {
+    let bound = || Listener::from(listen(([127, 0, 0, 1], 0).into()).unwrap());
+    let mut plain = Layers::default();
+    plain.forwarded_from = vec!["127.0.0.1".parse().unwrap()];
+    let mut any = plain.clone();
+    any.websocket = Some(WebSocketServerOptions::default());
+    any.by_first_bytes = true;
+    let listeners = [bound().over(plain), bound().over(any)];
+    let addresses: Vec<_> = listeners.iter().map(|one| one.address().unwrap()).collect();
+    let (control, commands) = control();
+    let seen = Rc::default();
+    let hooks = Watching { control, seen };
+    let mut config = Config::default();
+    config.statistics_interval = 0;
+    config.connections_per_address = 1;
+    let host = Host::new(config, hooks, commands);
+    let story = async {
+        let mut first = Client::tcp(addresses[0], Stack::new()).await;
+        first.connect(Version::V5, "first").await;
+        for address in &addresses {
+            let mut client = Client::tcp(*address, Stack::new()).await;
+            let connect = Connect::new(Version::V5, "second");
+            client.try_connect(&connect).await.unwrap_err();
+        }
+        // Behind the proxy there is another address.
+        let mut client = Client::tcp(addresses[1], client::forwarded("192.0.2.1")).await;
+        client.connect(Version::V5, "third").await;
+    };
+    host.run(listeners, story).await;
+}
+
 /// Returns the answers of a listener to clients without a password: one with a certificate, one that only names itself, and one without a
 /// name.
 async fn answers_without_users(authority: &Authority, address: SocketAddr) -> [u8; 3] {

@@ -13,6 +13,9 @@
 //! As in Mosquitto, every subscription is granted, whatever topics its filter matches. Messages of topics that the client may not read are
 //! not delivered. `Guard` logs a subscription to a filter of which the client may read no topic.
 //!
+//! A name that is empty or has `/`, `+` or `#` stands for no placeholder of a rule that allows. To a client with such a name, a rule that
+//! denies applies to all topics from the level of the placeholder on.
+//!
 //! A filter with a space is written in quotes, so that an additional word is an error and not a part of the filter.
 
 #[cfg(test)]
@@ -206,17 +209,18 @@ impl Acl {
         allowing: fn(&Tree, &str, Names<'_>, Wanted) -> bool,
         denying: fn(&Tree, &str, Names<'_>, Wanted) -> bool,
     ) -> bool {
-        let (names, filter) = (names(client), levels(&filter));
+        let filter = levels(&filter);
+        let (names, denied) = (names(client), denied_names(client));
         let is_allowed = |rules: &Rules| allowing(&rules.allow, filter, names, Wanted::Read);
-        let is_denied = |rules: &Rules| denying(&rules.deny, filter, names, Wanted::Read);
+        let is_denied = |rules: &Rules| denying(&rules.deny, filter, denied, Wanted::Read);
         self.any(client, is_allowed) && !self.any(client, is_denied)
     }
 
     fn may(&self, client: &ClientInfo<'_>, topic: TopicName<'_>, wanted: Wanted) -> bool {
-        let (names, topic) = (names(client), topic.as_str());
-        let covers = |tree: &Tree| tree.covers(topic, names, wanted);
-        !self.any(client, |rules| covers(&rules.deny))
-            && self.any(client, |rules| covers(&rules.allow))
+        let topic = topic.as_str();
+        let (names, denied) = (names(client), denied_names(client));
+        !self.any(client, |rules| rules.deny.covers(topic, denied, wanted))
+            && self.any(client, |rules| rules.allow.covers(topic, names, wanted))
     }
 
     /// Returns whether `is_so` holds for the rules of the client or for those of all clients.
@@ -280,11 +284,25 @@ fn quoted(text: &str) -> Option<&str> {
 
 /// Returns the names for the placeholders. A name that could change the meaning of a pattern is left out.
 fn names<'a>(client: &ClientInfo<'a>) -> Names<'a> {
-    let usable = |name: &&str| !name.is_empty() && !name.contains(['+', '#', '/']);
     Names {
-        user: client.user_name.filter(usable),
-        client: Some(client.client_id).filter(usable),
+        user: client.user_name.filter(|name| is_usable(name)),
+        client: Some(client.client_id).filter(|name| is_usable(name)),
+        any_user: false,
+        any_client: false,
     }
+}
+
+/// Returns the names for the placeholders of rules that deny: a client evades none of them by a name that is left out.
+fn denied_names<'a>(client: &ClientInfo<'a>) -> Names<'a> {
+    Names {
+        any_user: client.user_name.is_some_and(|name| !is_usable(name)),
+        any_client: !is_usable(client.client_id),
+        ..names(client)
+    }
+}
+
+fn is_usable(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['+', '#', '/'])
 }
 
 #[cfg(test)]

@@ -81,6 +81,41 @@ fn rules_say_who_may_what() {
     }
 }
 
+/// A rule that denies with a name also applies to a client whose name cannot stand in a topic: the client chooses its name, and must not
+/// evade the rule by it.
+#[test]
+fn a_name_that_cannot_stand_in_a_topic_evades_no_rule() {
+    let acl = Acl::parse(
+        "pattern readwrite #\npattern deny hidden/%u/x\npattern deny own/%c\npattern readwrite $SYS/%u",
+    )
+    .unwrap();
+    for (user, id, topic, allowed) in [
+        (Some("alice"), "c", "hidden/alice/x", false),
+        (Some("alice"), "c", "hidden/bob/x", true),
+        (Some("ali/ce"), "c", "hidden/bob/x", false),
+        (Some("+"), "c", "hidden/any/x", false),
+        (Some("+"), "c", "hidden/any/y", false),
+        (Some("+"), "c", "other/any", true),
+        (Some("a/b"), "c", "hidden/a/b/x", false),
+        (Some("#"), "c", "own/d", true),
+        (Some("alice"), "a/b", "own/d", false),
+        (Some("a/b"), "c", "$SYS/b", false),
+        // Without a name, no rule has it.
+        (None, "c", "hidden/any/x", true),
+    ] {
+        let client = client(user, id);
+        let name = TopicName::new(topic).unwrap();
+        let filter = TopicFilter::new(topic).unwrap();
+        assert_eq!(acl.may_publish(&client, name), allowed, "{user:?} {topic}");
+        assert_eq!(acl.may_read(&client, name), allowed, "{user:?} {topic}");
+        assert_eq!(acl.may_read_all(&client, filter), allowed);
+        assert_eq!(acl.may_read_some(&client, filter), allowed);
+    }
+    let all = TopicFilter::new("hidden/+/x").unwrap();
+    assert!(!acl.may_read_all(&client(Some("+"), "c"), all));
+    assert!(acl.may_read_all(&client(None, "c"), all));
+}
+
 #[test]
 fn a_wrong_line_is_named() {
     for (text, number, what) in [
@@ -174,8 +209,14 @@ struct Model(Vec<(&'static str, Access, String)>);
 
 impl Model {
     fn concerns(&self, client: &ClientInfo<'_>, about: impl Fn(&str) -> bool) -> Vec<Access> {
-        let rules = self.0.iter().filter(|(who, _, filter)| match *who {
-            "everyone" => filled(filter, client).is_some_and(|filter| about(&filter)),
+        let rules = self.0.iter().filter(|(who, access, filter)| match *who {
+            "everyone" => match filled(filter, client) {
+                Some(filter) => about(&filter),
+                None => {
+                    *access == Access::Deny
+                        && behind_names(filter, client).iter().any(|rule| about(rule))
+                }
+            },
             user => client.user_name.unwrap_or("nobody") == user && about(filter),
         });
         rules.map(|(_, access, _)| *access).collect()
@@ -205,6 +246,39 @@ fn filled(pattern: &str, client: &ClientInfo<'_>) -> Option<String> {
         }
     }
     Some(filter)
+}
+
+/// Returns rules for all topics from the level of the first placeholder on whose name is left out; none for a client without a user name.
+fn behind_names(pattern: &str, client: &ClientInfo<'_>) -> Vec<String> {
+    let is_left_out = |level: &&str| {
+        let names = [("%u", client.user_name), ("%c", Some(client.client_id))];
+        let mut held = names.iter().filter(|(place, _)| level.contains(place));
+        held.any(|(_, name)| {
+            name.is_some_and(|name| {
+                filled(
+                    "%c",
+                    &ClientInfo {
+                        client_id: name,
+                        ..*client
+                    },
+                )
+                .is_none()
+            })
+        })
+    };
+    let levels: Vec<&str> = pattern.split('/').collect();
+    match levels.iter().position(is_left_out) {
+        None => Vec::new(),
+        // A name may also begin with `$`.
+        Some(0) => ["+/#", "$x/#"].map(str::to_owned).into(),
+        Some(at) => {
+            let before = filled(&levels[..at].join("/"), client);
+            before
+                .map(|before| format!("{before}/+/#"))
+                .into_iter()
+                .collect()
+        }
+    }
 }
 
 /// Returns whether `rule` matches every topic that `filter` matches.

@@ -9,6 +9,10 @@ use super::step;
 pub(super) struct Names<'a> {
     pub(super) user: Option<&'a str>,
     pub(super) client: Option<&'a str>,
+    /// Whether any text may be the name of the user.
+    pub(super) any_user: bool,
+    /// Whether any text may be the name of the client.
+    pub(super) any_client: bool,
 }
 
 /// A part of a level of a pattern.
@@ -123,6 +127,10 @@ impl Tree {
                 continue;
             };
             let (level, rest) = first(levels);
+            // `#` also matches the topic that ends here.
+            if level != "#" && node.has_any(names) {
+                return true;
+            }
             if wildcards && level != "#" {
                 visit.extend(node.any.map(|any| (any, rest)));
             }
@@ -162,6 +170,9 @@ impl Tree {
             if levels.is_none() {
                 continue;
             }
+            if node.has_any(names) {
+                return true;
+            }
             if wildcards {
                 visit.extend(node.any.map(|any| (any, rest)));
             }
@@ -186,6 +197,21 @@ impl Node {
             .filter(move |(parts, _)| is_level(parts, level, names));
         let child = self.children.get(level).copied();
         child.into_iter().chain(same.map(|(_, child)| *child))
+    }
+
+    /// Returns whether a pattern continues here with a name that may be any text. The name may have several levels, so that all topics of
+    /// the levels behind may be meant.
+    fn has_any(&self, names: Names<'_>) -> bool {
+        let is_any = |part: &Part| match part {
+            Part::Text(_) => false,
+            Part::User => names.any_user,
+            Part::Client => names.any_client,
+        };
+        (names.any_user || names.any_client)
+            && self
+                .patterns
+                .iter()
+                .any(|(parts, _)| parts.iter().any(is_any))
     }
 
     /// Returns all children for levels, without those for wildcards; those that begin with `$` only if `hidden`.

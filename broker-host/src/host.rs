@@ -19,6 +19,8 @@ use mqtt_store::{OpenError, Store};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::task::LocalSet;
+#[cfg(feature = "store")]
+use tokio::time::sleep;
 use tokio::time::timeout;
 
 use crate::control::{Commands, obey};
@@ -247,6 +249,7 @@ impl<H: Hooks + 'static> Host<H> {
             return stop.await;
         };
         panics.spawn(storage::watch(Rc::clone(&self.shared)));
+        panics.spawn(follow_clock(Rc::clone(&self.shared)));
         tokio::select! {
             () = stop => {}
             () = ended.notified() => {}
@@ -274,6 +277,22 @@ async fn relays_ended<H: Hooks>(shared: &RefCell<Shared<H>>) {
 
 #[cfg(not(unix))]
 async fn relays_ended<H>(_: &RefCell<Shared<H>>) {}
+
+/// How often the clock of the machine is asked: it may be set after the start.
+#[cfg(feature = "store")]
+const CLOCK_CHECK: Duration = Duration::from_secs(60);
+
+/// Tells the broker the wall clock again and again, for the times in records.
+#[cfg(feature = "store")]
+async fn follow_clock<H: Hooks>(shared: Rc<RefCell<Shared<H>>>) {
+    loop {
+        sleep(CLOCK_CHECK).await;
+        let mut shared = shared.borrow_mut();
+        let since_start = shared.now().as_millis();
+        let at_start = wall_clock().saturating_sub(since_start);
+        shared.broker.set_wall_clock(at_start);
+    }
+}
 
 /// Returns the milliseconds since the beginning of 1970.
 #[cfg(feature = "store")]

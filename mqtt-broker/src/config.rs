@@ -141,7 +141,7 @@ pub struct Config {
     /// a tenth of a microsecond. The rest of a packet's work is done in portions of this size. Default 2,048.
     pub turn_steps: u32,
     /// The wall-clock time at [`Instant`] 0, in milliseconds since the beginning of 1970. Records contain wall-clock times.
-    /// Default 0.
+    /// [`Broker::set_wall_clock`] follows a clock that is set. Default 0.
     pub wall_clock: u64,
     /// A secret of the host, which prevents clients from choosing topics that collide in hash tables. Default 0.
     pub hash_key: u64,
@@ -222,6 +222,12 @@ impl<H: Hooks> Broker<H> {
             wall_clock: self.config.wall_clock,
             ..config
         };
+    }
+
+    /// Sets [`Config::wall_clock`] again, because the clock of the machine was set. The times of later records are those of the new clock;
+    /// records that exist keep theirs.
+    pub const fn set_wall_clock(&mut self, milliseconds: u64) {
+        self.config.wall_clock = milliseconds;
     }
 }
 

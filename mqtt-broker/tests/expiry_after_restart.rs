@@ -189,3 +189,17 @@ fn sessions_expire_while_the_broker_is_away() {
         assert!(!later.connect("here", 30).1);
     }
 }
+
+/// The clock of a machine is often set after the start, for example from 1970. Times that are recorded afterwards are those of the new clock.
+#[test]
+fn times_follow_a_clock_that_is_set() {
+    let mut before = Recorded::new();
+    let (away, _) = before.connect("away", 30);
+    before.broker.set_wall_clock(DAY + 5_000_000);
+    before.broker.closed(away, NOW);
+    before.store();
+    for (seconds, is_there) in [(5_020, true), (5_040, false)] {
+        let mut after = before.restart(seconds);
+        assert_eq!(after.connect("away", 30).1, is_there, "{seconds} s");
+    }
+}

@@ -409,14 +409,8 @@ impl<H: Hooks> Broker<H> {
 
     /// Returns how long the session may outlive this connection, in seconds.
     fn session_expiry(&self, connect: &Connect<'_>) -> u32 {
-        let asked = if connect.version.is_v5() {
-            connect.properties.session_expiry_interval().unwrap_or(0)
-        } else if connect.clean_start {
-            0
-        } else {
-            u32::MAX
-        };
-        asked.min(self.config.session_expiry_maximum)
+        let most = self.config.session_expiry_maximum;
+        connect.session_expiry().min(most)
     }
 
     /// Returns the properties of CONNACK in MQTT 5.

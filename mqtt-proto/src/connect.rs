@@ -140,6 +140,28 @@ impl<'a> Connect<'a> {
         self.client_id.is_empty() && !may_be_empty
     }
 
+    /// Returns how many seconds the session is to outlive the connection; `u32::MAX` means for ever. Before MQTT 5, a clean session ends with
+    /// its connection, and any other one does not expire (3.1.1 \[MQTT-3.1.2-4\] and \[MQTT-3.1.2-6\]).
+    ///
+    /// ```
+    /// use mqtt_proto::{Connect, Version};
+    /// let connect = Connect::new(Version::V311, "pump");
+    /// assert_eq!(connect.session_expiry(), 0);
+    /// assert_eq!(Connect { clean_start: false, ..connect }.session_expiry(), u32::MAX);
+    /// let without_property = Connect { clean_start: false, ..Connect::new(Version::V5, "pump") };
+    /// assert_eq!(without_property.session_expiry(), 0);
+    /// ```
+    #[must_use]
+    pub fn session_expiry(&self) -> u32 {
+        if self.version.is_v5() {
+            self.properties.session_expiry_interval().unwrap_or(0)
+        } else if self.clean_start {
+            0
+        } else {
+            u32::MAX
+        }
+    }
+
     /// The fast path: decodes a CONNECT of 3.1.1 without a will. Returns `None` for any other, and if it breaks a rule.
     #[inline]
     pub(crate) fn plain(body: &'a [u8]) -> Option<Self> {

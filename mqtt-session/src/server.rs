@@ -159,17 +159,7 @@ impl<'m> Server<'m> {
         let connect = progress.view.connect();
         let terms = &mut self.engine.terms;
         terms.keep_alive = connect.keep_alive;
-        terms.session_expiry = match connect.version {
-            Version::V5 => connect.properties.session_expiry_interval().unwrap_or(0),
-            // 3.1.1 [MQTT-3.1.2-6]: a clean session ends with its connection, any other session does not expire.
-            Version::V31 | Version::V311 => {
-                if connect.clean_start {
-                    0
-                } else {
-                    u32::MAX
-                }
-            }
-        };
+        terms.session_expiry = connect.session_expiry();
         terms.will = connect.will.is_some();
         connect
     }

@@ -12,10 +12,11 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 #[cfg(unix)]
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::yield_now;
 #[cfg(feature = "files")]
 use tokio::time::Instant;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::keep_alive::TcpKeepAlive;
 use crate::layers::Layers;
@@ -29,6 +30,9 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// The time between two log lines about connections that cannot be accepted.
 #[cfg(feature = "files")]
 const LOGGED_AGAIN: Duration = Duration::from_secs(60);
+/// After which time without the end of a handshake one of too many is ended. Beside busy threads a step takes some milliseconds, and a
+/// crowd of clients ends its first handshakes in less.
+const STUCK: Duration = Duration::from_millis(200);
 /// How many connections the system establishes before they are accepted.
 const BACKLOG: u32 = 1_024;
 
@@ -172,11 +176,9 @@ pub(crate) async fn accept<H: Hooks + 'static>(shared: Rc<RefCell<Shared<H>>>, l
         if accepts.is_multiple_of(ACCEPTED_AT_ONCE) {
             yield_now().await;
         }
-        // While there are too many handshakes, the system keeps clients waiting. The semaphore is never closed, so there will be
-        // a permit.
         let permit = match is_plain {
             true => None,
-            false => Arc::clone(&handshakes).acquire_owned().await.ok(),
+            false => permit(&shared, &handshakes).await,
         };
         let accepted = listener.next().await;
         #[cfg(feature = "files")]
@@ -194,6 +196,24 @@ pub(crate) async fn accept<H: Hooks + 'static>(shared: Rc<RefCell<Shared<H>>>, l
                 yield_now().await;
             }
             Err(_) => sleep(ACCEPT_AGAIN).await,
+        }
+    }
+}
+
+/// Returns the permit of a handshake. While there are too many handshakes, the system keeps clients waiting. If none of them ends for a
+/// while, their clients are probably silent, and one connection without an accepted CONNECT ends: the oldest one of the address with the
+/// most.
+async fn permit<H: Hooks + 'static>(
+    shared: &RefCell<Shared<H>>,
+    handshakes: &Arc<Semaphore>,
+) -> Option<OwnedSemaphorePermit> {
+    loop {
+        // The semaphore is never closed, so there will be a permit.
+        match timeout(STUCK, Arc::clone(handshakes).acquire_owned()).await {
+            Ok(permit) => return permit.ok(),
+            Err(_) => {
+                shared.borrow_mut().make_room();
+            }
         }
     }
 }

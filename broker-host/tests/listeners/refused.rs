@@ -142,6 +142,30 @@ async fn silent_handshakes_end_and_make_room() {
         .await;
 }
 
+/// They need not reach their time limit.
+#[tokio::test]
+async fn silent_handshakes_keep_nobody_out() {
+    let (folder, authority) = (Folder::new(), Authority::new("an authority"));
+    let mut settings: Settings = folder.certify(&authority);
+    settings.handshakes = Some(2);
+    settings.connect_timeout = Duration::from_secs(600).try_into().ok();
+    let running = Running::start(settings, &["mqtts://127.0.0.1:0"]).await;
+    running
+        .beside(|addresses, _| async move {
+            let mut silent = Vec::new();
+            for _ in 0..3 {
+                let mut stream = TcpStream::connect(addresses[0]).await.unwrap();
+                stream.write_all(b"\x16\x03").await.unwrap();
+                silent.push(stream);
+            }
+            let mut client = Client::tcp(addresses[0], tls(&trusting(&authority))).await;
+            let connects = client.connect(Version::V5, "honest");
+            let connected = tokio::time::timeout(Duration::from_secs(60), connects).await;
+            connected.expect("it waits for silent clients");
+        })
+        .await;
+}
+
 #[tokio::test]
 async fn settings_that_cannot_be_used_are_told() {
     let (folder, authority) = (Folder::new(), Authority::new("an authority"));

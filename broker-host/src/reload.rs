@@ -13,7 +13,7 @@ use crate::binding::BoundListeners;
 use crate::guard::{Login, WAITING};
 use crate::logins::Logins;
 use crate::public::PublicAddress;
-use crate::{Acl, Control, Error, Guard, ListenerSettings, Settings, Users};
+use crate::{Acl, Control, Error, Guard, ListenerSettings, Settings, Users, descriptors};
 
 /// Reads the files of a running broker again. [`Listening::reloader`](crate::Listening::reloader) makes it.
 #[derive(Clone, Debug)]
@@ -99,6 +99,7 @@ impl Reloader {
         }
         #[cfg(not(feature = "tls"))]
         let () = tls;
+        descriptors::reserve(config.connections);
         self.control
             .configure(config, move |guard: &mut Guard| access.apply(guard))
             .await;
@@ -197,9 +198,11 @@ fn fixed_but_changed(
     (all_same, shards): (bool, u8),
 ) -> Result<Vec<&'static str>, Error> {
     let before = started.numbered_listeners();
-    let mut moved = !all_same;
+    let (mut moved, mut begins_tls) = (!all_same, false);
     for ((_, own), (_, other)) in before.iter().zip(listeners) {
-        moved |= own.address()? != other.address()?;
+        let is_same = own.address()? == other.address()?;
+        moved |= !is_same;
+        begins_tls |= is_same && !own.has_tls() && other.has_tls();
     }
     let differs = |same: fn(&ListenerSettings, &ListenerSettings) -> bool| {
         let mut pairs = before.iter().zip(listeners);
@@ -207,6 +210,7 @@ fn fixed_but_changed(
     };
     let fixed = [
         ("bind", moved),
+        ("cert", begins_tls),
         (
             "threads",
             wanted.threads.is_some_and(|own| own != usize::from(shards)),
@@ -418,6 +422,13 @@ mod tests {
             reloaded("bind = ['ws://h:1/a']", "bind = ['ws://h:1/b']").1,
             ["bind"]
         );
+        // Only what has TLS at the start reads certificates again.
+        let certified = "bind = ['any://h:1', 'h:2']\ncert = ['c']\nkey = ['k']";
+        assert_eq!(
+            reloaded("bind = ['any://h:1', 'h:2']", certified).1,
+            ["cert"]
+        );
+        assert_eq!(reloaded(certified, certified).1, [""; 0]);
     }
 
     /// The hash is the same in all builds of the program. Another program computed these values from the definition of SipHash-1-3.

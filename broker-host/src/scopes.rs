@@ -155,7 +155,7 @@ impl ListenerSettings {
         }
     }
 
-    fn has_tls(&self) -> bool {
+    pub(crate) fn has_tls(&self) -> bool {
         let scheme = self.address().ok().and_then(|bind| bind.scheme());
         scheme.is_some_and(|scheme| scheme.tls || (scheme.any && self.cert.is_some()))
     }

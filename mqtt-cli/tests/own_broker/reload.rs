@@ -120,3 +120,28 @@ fn reload_finds_the_settings_of_a_listener_by_its_address() {
     process.wait_stderr("read again");
     assert_eq!(codes(), [Some(135), Some(0)]);
 }
+
+/// The system's table of descriptors gets room for a higher limit of connections at once.
+#[cfg(target_os = "linux")]
+#[test]
+fn reload_prepares_for_more_connections() {
+    let file = folder("reload-connections").join("broker.toml");
+    let limit = |connections: u32| {
+        let text = format!("bind = [\"127.0.0.1:0\"]\nconnections = {connections}\n");
+        write(&file, text).unwrap();
+    };
+    limit(10);
+    let process = Process::start(MQTT, &["broker", "--config", file.to_str().unwrap()]);
+    process.wait_stderr("address=127.0.0.1:");
+    let room = || -> u32 {
+        let path = format!("/proc/{}/status", process.id());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("FDSize:"));
+        line.unwrap().trim().parse().unwrap()
+    };
+    assert!(room() < 900, "{}", room());
+    limit(900);
+    process.signal("HUP");
+    process.wait_stderr("read again");
+    assert!(room() >= 900, "{}", room());
+}

@@ -10,6 +10,7 @@ use futures_core::Stream;
 use mqtt_agent::{ConnectionEvent, Error};
 
 use crate::hub::Hub;
+use crate::waiters::Watch;
 
 /// How many events are stored for later readers.
 const KEPT: usize = 64;
@@ -120,26 +121,25 @@ pub(crate) fn in_full(error: &Error) -> String {
 /// reader that is more than 64 events late misses the oldest ones.
 #[derive(Debug)]
 pub struct ConnectionEvents {
-    hub: Arc<Hub>,
+    watch: Watch,
     next: u64,
 }
 
 impl ConnectionEvents {
-    pub(crate) const fn new(hub: Arc<Hub>) -> Self {
-        Self { hub, next: 0 }
+    pub(crate) fn new(hub: &Arc<Hub>) -> Self {
+        Self {
+            watch: Watch::new(hub),
+            next: 0,
+        }
     }
 
     /// Polls for the next event; `None` when the client has stopped.
     pub fn poll_event(&mut self, cx: &Context<'_>) -> Poll<Option<ConnectionEvent>> {
-        let mut state = self.hub.lock();
-        if let Some(event) = state.log.get(&mut self.next) {
-            return Poll::Ready(Some(event));
-        }
-        if state.agent.is_stopped() {
-            return Poll::Ready(None);
-        }
-        state.watch(cx.waker());
-        Poll::Pending
+        let next = &mut self.next;
+        self.watch.poll(cx, |state| match state.log.get(next) {
+            None if state.agent.is_stopped() => Some(None),
+            event => event.map(Some),
+        })
     }
 
     /// Returns the next event; `None` when the client has stopped. Cancel-safe.

@@ -12,9 +12,10 @@ use mqtt_proto::{Properties, QoS, ReasonCode, Subscription, TopicFilter, TopicNa
 use mqtt_session::{Instant, Outgoing, Refused};
 
 use crate::events::ConnectionEvents;
-use crate::hub::Hub;
+use crate::hub::{Hub, HubState};
 use crate::messages::{Messages, Subscribing, Unsubscribing, User};
 use crate::publishing::{Publishing, Ticket};
+use crate::waiters::Watch;
 
 /// Declares the handle of an adapter: it has the methods of the common [`Handle`], and `request`, whose time limit the timer of the
 /// runtime keeps. The adapter adds how a client starts.
@@ -270,16 +271,12 @@ impl Handle {
     /// # Errors
     /// The client is closed, or stopped for this reason.
     pub fn connected(&self) -> impl Future<Output = Result<(), Error>> + use<'_> {
-        std::future::poll_fn(|cx| {
-            let mut state = self.hub().lock();
+        self.watch(|state| {
             if state.agent.is_connected() {
-                return Poll::Ready(Ok(()));
+                return Some(Ok(()));
             }
-            if state.agent.is_stopped() {
-                return Poll::Ready(Err(state.log.last_error.clone().unwrap_or(Error::Stopped)));
-            }
-            state.watch(cx.waker());
-            Poll::Pending
+            let why = || state.log.last_error.clone().unwrap_or(Error::Stopped);
+            state.agent.is_stopped().then(|| Err(why()))
         })
     }
 
@@ -287,14 +284,10 @@ impl Handle {
     /// connected again before it is polled.
     pub fn disconnected(&self) -> impl Future<Output = Error> + use<'_> {
         let mut losses = None;
-        std::future::poll_fn(move |cx| {
-            let mut state = self.hub().lock();
+        self.watch(move |state| {
             let known = *losses.get_or_insert(state.log.losses);
-            if !state.log.has_connection || state.log.losses != known {
-                return Poll::Ready(state.log.last_error.clone().unwrap_or(Error::Stopped));
-            }
-            state.watch(cx.waker());
-            Poll::Pending
+            (!state.log.has_connection || state.log.losses != known)
+                .then(|| state.log.last_error.clone().unwrap_or(Error::Stopped))
         })
     }
 
@@ -303,20 +296,22 @@ impl Handle {
     /// # Errors
     /// The attempt failed for this reason. The client tries again.
     pub fn first_attempt(&self) -> impl Future<Output = Result<(), Error>> + use<'_> {
-        std::future::poll_fn(|cx| {
-            let mut state = self.hub().lock();
-            if let Some(done) = state.log.first_attempt.clone() {
-                return Poll::Ready(done);
-            }
-            state.watch(cx.waker());
-            Poll::Pending
-        })
+        self.watch(|state| state.log.first_attempt.clone())
+    }
+
+    /// Waits until `look` returns something. It is asked again after each change of the connection.
+    fn watch<R>(
+        &self,
+        mut look: impl FnMut(&mut HubState) -> Option<R>,
+    ) -> impl Future<Output = R> {
+        let mut watch = Watch::new(self.hub());
+        std::future::poll_fn(move |cx| watch.poll(cx, &mut look))
     }
 
     /// Returns the events of the connection as a stream.
     #[must_use]
     pub fn events(&self) -> ConnectionEvents {
-        ConnectionEvents::new(Arc::clone(self.hub()))
+        ConnectionEvents::new(self.hub())
     }
 
     /// Returns the time from now until an instant of an event, such as [`crate::ConnectionEvent::WaitingUntil`].
@@ -350,6 +345,7 @@ impl Handle {
         self.hub().lock().close(now.after(deadline), now);
         Close {
             hub: Arc::clone(self.hub()),
+            watch: Watch::new(self.hub()),
         }
     }
 }
@@ -359,23 +355,26 @@ impl Handle {
 #[must_use = "await it, or what is pending may not be sent before the program ends"]
 pub struct Close {
     hub: Arc<Hub>,
+    watch: Watch,
 }
 
 impl Future for Close {
     type Output = Vec<Unsent>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Vec<Unsent>> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Vec<Unsent>> {
         let now = self.hub.now();
-        let mut state = self.hub.lock();
-        // A driver that is opening a transport may not notice that the time limit is over.
-        if !state.agent.is_up() {
-            let _ = state.agent.tick(now);
-            state.settle();
-        }
-        if !state.agent.is_stopped() {
-            state.watch(cx.waker());
+        let stopped = self.watch.poll(cx, |state| {
+            // A driver that is opening a transport may not notice that the time limit is over.
+            if !state.agent.is_up() {
+                let _ = state.agent.tick(now);
+                state.settle();
+            }
+            state.agent.is_stopped().then_some(())
+        });
+        if stopped.is_pending() {
             return Poll::Pending;
         }
+        let mut state = self.hub.lock();
         state.settle();
         #[cfg(feature = "store")]
         if let Some(storage) = &mut state.storage

@@ -22,6 +22,7 @@ use crate::events::EventLog;
 use crate::storage::Storage;
 use crate::tickets::Tickets;
 use crate::unreached::{at_server, host_port, reset, unanswered};
+use crate::waiters::Waiters;
 
 /// Bytes for the driver to write: a copy of the outgoing bytes, so that the driver does not hold the lock during a write.
 #[derive(Debug, Default)]
@@ -45,20 +46,14 @@ impl Output {
     }
 }
 
-/// The answers and the waker of a stream.
+/// The answers of a stream, and the wakers of the futures that wait for it.
 #[derive(Debug, Default)]
 pub(crate) struct StreamState {
-    wakers: Vec<Waker>,
+    pub(crate) waiters: Waiters,
     /// The server's answer to SUBSCRIBE.
     pub(crate) subscribed: Option<Result<Vec<ReasonCode>, Error>>,
     /// The server's answer to UNSUBSCRIBE.
     pub(crate) unsubscribed: Option<Vec<ReasonCode>>,
-}
-
-impl StreamState {
-    pub(crate) fn wait(&mut self, waker: &Waker) {
-        remember(&mut self.wakers, waker);
-    }
 }
 
 /// The response of a request, or the waker of the future that waits for it.
@@ -78,7 +73,7 @@ pub(crate) struct HubState {
     /// Wakers of publishers that wait for room, or for bytes to reach the transport.
     room: Vec<Waker>,
     /// Wakers of futures that wait for a change of the connection.
-    watchers: Vec<Waker>,
+    pub(crate) watchers: Waiters,
     driver: Option<Waker>,
     /// How many handles and streams exist.
     users: usize,
@@ -116,7 +111,7 @@ impl Hub {
             requests: HashMap::new(),
             log: EventLog::default(),
             room: Vec::new(),
-            watchers: Vec::new(),
+            watchers: Waiters::default(),
             driver: None,
             users: 0,
             others: 0,
@@ -372,7 +367,7 @@ impl HubState {
                 AgentEvent::Connection(event) => {
                     let failures = self.agent.failures();
                     self.log.push(event, failures);
-                    self.watchers.drain(..).for_each(Waker::wake);
+                    self.watchers.wake();
                     if self.agent.is_stopped() {
                         self.stopped();
                     }
@@ -391,7 +386,7 @@ impl HubState {
 
     fn wake_stream(&mut self, from: Option<RouteId>) {
         if let Some(waiting) = self.streams.get_mut(&from) {
-            waiting.wakers.drain(..).for_each(Waker::wake);
+            waiting.waiters.wake();
         }
     }
 
@@ -399,7 +394,7 @@ impl HubState {
     fn stopped(&mut self) {
         self.tickets.close();
         for waiting in self.streams.values_mut() {
-            waiting.wakers.drain(..).for_each(Waker::wake);
+            waiting.waiters.wake();
         }
         self.wake_publishers();
         self.wake_driver();
@@ -408,10 +403,6 @@ impl HubState {
     pub(crate) fn wait_for_room(&mut self, waker: &Waker) {
         remember(&mut self.room, waker);
         self.wait_for_storage(waker);
-    }
-
-    pub(crate) fn watch(&mut self, waker: &Waker) {
-        remember(&mut self.watchers, waker);
     }
 
     /// Gives new records to the thread of the store.

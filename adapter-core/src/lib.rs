@@ -24,6 +24,7 @@ mod staged;
 mod storage;
 mod tickets;
 mod unreached;
+mod waiters;
 
 pub use bytes;
 pub use connection::Connection;

@@ -12,6 +12,7 @@ use mqtt_agent::{Error, MessageId, ReceivedMessage, RouteId};
 use mqtt_proto::ReasonCode;
 
 use crate::hub::Hub;
+use crate::waiters::Place;
 
 /// Counts as a user of the hub until it is dropped. The driver runs while there is a user.
 pub(crate) struct User(pub(crate) Arc<Hub>);
@@ -56,6 +57,7 @@ pub struct Messages {
     /// Messages taken from the agent and not given out yet: messages at QoS 0, then at most one at QoS 1 or 2.
     ready: VecDeque<ReceivedMessage>,
     in_hand: Option<MessageId>,
+    place: Place,
 }
 
 /// How many messages at QoS 0 are taken from the agent at once.
@@ -72,6 +74,7 @@ impl Messages {
             granted: Vec::new(),
             ready: VecDeque::new(),
             in_hand: None,
+            place: Place::NONE,
         }
     }
 
@@ -122,7 +125,7 @@ impl Messages {
         }
         if self.ready.is_empty() {
             let waiting = state.streams.entry(self.id).or_default();
-            waiting.wait(cx.waker());
+            waiting.waiters.wait(&mut self.place, cx.waker());
         }
         if done.is_some() || paused != state.agent.is_paused() {
             state.wake_driver();
@@ -166,6 +169,8 @@ impl Drop for Messages {
         let hub = &self.user.0;
         let now = hub.now();
         let mut state = hub.lock();
+        let waiting = state.streams.get_mut(&self.id);
+        let left = waiting.and_then(|waiting| waiting.waiters.leave(&self.place));
         match self.id {
             Some(id) => {
                 state.agent.forget(id, now);
@@ -185,6 +190,8 @@ impl Drop for Messages {
         }
         state.settle();
         state.wake_driver();
+        drop(state);
+        drop(left);
     }
 }
 
@@ -236,7 +243,7 @@ impl Future for Subscribing {
                 Some(answer) => answer,
                 None if stopped => Err(Error::Stopped),
                 None => {
-                    waiting.wait(cx.waker());
+                    waiting.waiters.wait(&mut known.place, cx.waker());
                     return Poll::Pending;
                 }
             }
@@ -257,18 +264,22 @@ impl Future for Subscribing {
 #[must_use = "await it for the server's answer"]
 pub struct Unsubscribing<'a> {
     messages: &'a Messages,
+    place: Place,
 }
 
 impl<'a> Unsubscribing<'a> {
     pub(crate) const fn new(messages: &'a Messages) -> Self {
-        Self { messages }
+        Self {
+            messages,
+            place: Place::NONE,
+        }
     }
 }
 
 impl Future for Unsubscribing<'_> {
     type Output = Result<Vec<ReasonCode>, Error>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Messages { user, id, .. } = self.messages;
         let mut state = user.0.lock();
         let over = state.agent.is_stopped() || id.is_none();
@@ -279,9 +290,20 @@ impl Future for Unsubscribing<'_> {
             (None, Some(Err(error))) => Poll::Ready(Err(error.clone())),
             _ if over => Poll::Ready(Err(Error::Stopped)),
             _ => {
-                waiting.wait(cx.waker());
+                waiting.waiters.wait(&mut self.place, cx.waker());
                 Poll::Pending
             }
         }
+    }
+}
+
+impl Drop for Unsubscribing<'_> {
+    fn drop(&mut self) {
+        let Messages { user, id, .. } = self.messages;
+        let mut state = user.0.lock();
+        let waiting = state.streams.get_mut(id);
+        let left = waiting.and_then(|waiting| waiting.waiters.leave(&self.place));
+        drop(state);
+        drop(left);
     }
 }

@@ -11,6 +11,7 @@ use mqtt_session::{Outgoing, Refused};
 use crate::events::in_full;
 use crate::handle::Handle;
 use crate::hub::ResponseState;
+use crate::waiters::Place;
 
 /// The future of [`Handle::await_response`]. If it is dropped before it is ready, a later response is ignored.
 #[derive(Debug)]
@@ -19,6 +20,7 @@ pub struct Requesting<'a> {
     handle: &'a Handle,
     message: Outgoing<'a>,
     id: Option<RequestId>,
+    place: Place,
 }
 
 impl<'a> Requesting<'a> {
@@ -27,6 +29,7 @@ impl<'a> Requesting<'a> {
             handle,
             message,
             id: None,
+            place: Place::NONE,
         }
     }
 }
@@ -35,7 +38,8 @@ impl Future for Requesting<'_> {
     type Output = Result<Message, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let hub = self.handle.hub();
+        let handle = self.handle;
+        let hub = handle.hub();
         let now = hub.now();
         let mut state = hub.lock();
         let id = match self.id {
@@ -55,7 +59,7 @@ impl Future for Requesting<'_> {
                     // The request is sent as soon as there is a connection with room.
                     Err(Error::Refused(Refused::Full | Refused::Offline)) => {
                         state.wait_for_room(cx.waker());
-                        state.watch(cx.waker());
+                        state.watchers.wait(&mut self.place, cx.waker());
                         return Poll::Pending;
                     }
                     Err(error) => return Poll::Ready(Err(error)),
@@ -75,11 +79,14 @@ impl Future for Requesting<'_> {
 
 impl Drop for Requesting<'_> {
     fn drop(&mut self) {
+        let mut state = self.handle.hub().lock();
+        let left = state.watchers.leave(&self.place);
         if let Some(id) = self.id {
-            let mut state = self.handle.hub().lock();
             state.requests.remove(&id);
             state.agent.forget_request(id);
         }
+        drop(state);
+        drop(left);
     }
 }
 

@@ -15,9 +15,18 @@ impl Wake for Unpark {
     }
 }
 
-/// Returns a waker that unparks the calling thread.
-pub(crate) fn waker() -> Waker {
+thread_local! {
+    static WAKER: Waker = unpark();
+}
+
+fn unpark() -> Waker {
     Arc::new(Unpark(thread::current())).into()
+}
+
+/// Returns the waker that unparks the calling thread. A thread has one waker, so that a list of wakers has it only once.
+pub(crate) fn waker() -> Waker {
+    // While the thread ends, its waker may be dropped already.
+    WAKER.try_with(Waker::clone).unwrap_or_else(|_| unpark())
 }
 
 /// Waits until `future` is ready, and returns its result.

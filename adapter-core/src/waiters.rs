@@ -1,0 +1,89 @@
+//! Stores the wakers of futures that wait for the same event. A future that is dropped takes its waker with it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use crate::hub::{Hub, HubState};
+
+/// The place of a future among the [`Waiters`].
+#[derive(Debug)]
+pub(crate) struct Place(u64);
+
+impl Place {
+    /// The place of a future that does not wait.
+    pub(crate) const NONE: Self = Self(0);
+}
+
+/// The wakers of the futures that wait, each in a place of its own: two futures of one task have the same waker, and one of them
+/// may be dropped while the other one waits.
+#[derive(Debug, Default)]
+pub(crate) struct Waiters {
+    /// The number of the newest place. Numbers are not used again, so an old place never has the waker of another future.
+    last: u64,
+    wakers: BTreeMap<u64, Waker>,
+}
+
+impl Waiters {
+    /// Stores the waker of a future, in place of the one that it had.
+    pub(crate) fn wait(&mut self, place: &mut Place, waker: &Waker) {
+        if let Some(known) = self.wakers.get_mut(&place.0) {
+            known.clone_from(waker);
+        } else {
+            self.last += 1;
+            *place = Place(self.last);
+            self.wakers.insert(self.last, waker.clone());
+        }
+    }
+
+    /// Wakes and removes all.
+    pub(crate) fn wake(&mut self) {
+        std::mem::take(&mut self.wakers)
+            .into_values()
+            .for_each(Waker::wake);
+    }
+
+    /// Removes the waker of a future that is dropped. The caller drops it without a lock, because that may drop a task.
+    pub(crate) fn leave(&mut self, place: &Place) -> Option<Waker> {
+        self.wakers.remove(&place.0)
+    }
+}
+
+/// Waits for a change of the connection.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    hub: Arc<Hub>,
+    place: Place,
+}
+
+impl Watch {
+    pub(crate) fn new(hub: &Arc<Hub>) -> Self {
+        Self {
+            hub: Arc::clone(hub),
+            place: Place::NONE,
+        }
+    }
+
+    /// Looks at the state, and waits for its next change if `look` returns nothing.
+    pub(crate) fn poll<R>(
+        &mut self,
+        cx: &Context<'_>,
+        look: impl FnOnce(&mut HubState) -> Option<R>,
+    ) -> Poll<R> {
+        let mut state = self.hub.lock();
+        match look(&mut state) {
+            Some(found) => Poll::Ready(found),
+            None => {
+                state.watchers.wait(&mut self.place, cx.waker());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let left = self.hub.lock().watchers.leave(&self.place);
+        drop(left);
+    }
+}

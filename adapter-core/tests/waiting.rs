@@ -1,0 +1,95 @@
+//! Checks that a future that is dropped leaves no waker behind, without a driver: no event comes that would free it.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake};
+use std::time::Duration;
+
+use mqtt_adapter_core::proto::{QoS, TopicFilter, TopicName, Version};
+use mqtt_adapter_core::{Handle, Hub, Options, Outgoing};
+
+/// Counts how often it is called.
+#[derive(Default)]
+struct Counter(AtomicUsize);
+
+impl Wake for Counter {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Polls a future once, drops it, and checks that nothing stores the waker.
+fn leaves_nothing<F: Future>(what: &str, future: F) {
+    let counter = Arc::new(Counter::default());
+    let waker = Arc::clone(&counter).into();
+    {
+        let mut future = pin!(future);
+        let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending(), "{what}");
+    }
+    drop(waker);
+    assert_eq!(Arc::strong_count(&counter), 1, "{what}");
+}
+
+fn handle() -> Handle {
+    let mut options = Options::new("127.0.0.1", 1883);
+    options.version = Version::V5;
+    Handle::new(&Hub::new(options))
+}
+
+#[test]
+fn a_future_that_is_dropped_leaves_no_waker() {
+    let handle = handle();
+    let filter = TopicFilter::new("a/#").unwrap();
+    leaves_nothing("connected", handle.connected());
+    leaves_nothing("first_attempt", handle.first_attempt());
+    leaves_nothing("subscribe", handle.subscribe("a/#", QoS::AtLeastOnce));
+    leaves_nothing("unsubscribe", handle.unsubscribe(&[filter]));
+    let mut events = handle.events();
+    leaves_nothing("events", async move { events.next().await.is_some() });
+    let mut others = handle.other_messages();
+    leaves_nothing(
+        "other_messages",
+        async move { others.next().await.is_some() },
+    );
+    leaves_nothing("close", {
+        let topic = TopicName::from_static("a");
+        let message = Outgoing::new(topic, QoS::AtLeastOnce, b"x");
+        let _ticket = handle.try_publish(&message).unwrap();
+        handle.close(Duration::from_secs(60))
+    });
+}
+
+/// A stream that many tasks poll in turn stores the waker of the last one.
+#[test]
+fn a_stream_stores_one_waker() {
+    let handle = handle();
+    let (mut events, mut others) = (handle.events(), handle.other_messages());
+    let counter = Arc::new(Counter::default());
+    for _ in 0..100 {
+        let waker = Arc::clone(&counter).into();
+        let cx = Context::from_waker(&waker);
+        assert!(events.poll_event(&cx).is_pending());
+        assert!(others.poll_message(&cx).is_pending());
+    }
+    assert_eq!(Arc::strong_count(&counter), 3);
+}
+
+/// Two futures of one task have the same waker; the end of one does not take it from the other one.
+#[test]
+fn a_future_that_is_dropped_takes_the_waker_of_no_other() {
+    let handle = handle();
+    let counter = Arc::new(Counter::default());
+    let waker = Arc::clone(&counter).into();
+    let cx = &mut Context::from_waker(&waker);
+    let mut stays = Box::pin(handle.connected());
+    assert!(stays.as_mut().poll(cx).is_pending());
+    let mut goes = Box::pin(handle.connected());
+    assert!(goes.as_mut().poll(cx).is_pending());
+    drop(goes);
+    drop(handle.close(Duration::ZERO));
+    assert_eq!(counter.0.load(Ordering::Relaxed), 1);
+    assert!(matches!(stays.as_mut().poll(cx), Poll::Ready(Err(_))));
+}

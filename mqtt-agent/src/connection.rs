@@ -334,7 +334,7 @@ impl Agent {
         }
         self.stage = Stage::Stopped;
         self.authenticator = None;
-        self.fail_requests();
+        self.end_responses(&Error::Stopped);
         self.queue_connection_event(ConnectionEvent::Stopped(why));
     }
 }

@@ -161,10 +161,13 @@ impl Agent {
         }
     }
 
-    pub(crate) fn fail_requests(&mut self) {
+    /// Ends all requests because no response can come any more. The next request subscribes to the response topic again.
+    pub(crate) fn end_responses(&mut self, why: &Error) {
+        self.requests.topic.clear();
         for number in core::mem::take(&mut self.requests.waiting).into_keys() {
+            let response = Err(why.clone());
             self.events
-                .push_back(AgentEvent::Response(RequestId(number), Err(Error::Stopped)));
+                .push_back(AgentEvent::Response(RequestId(number), response));
         }
     }
 }

@@ -391,6 +391,10 @@ impl Agent {
 
     /// Ends a subscription. Its stream ends after the messages that wait in it.
     fn over(&mut self, id: RouteId, event: AgentEvent, now: Instant) {
+        let why = match &event {
+            AgentEvent::SubscribeFailed(_, why) => why.clone(),
+            _ => Error::Stopped,
+        };
         self.events.push_back(event);
         self.subscriptions_change();
         let Some(index) = self.routes.iter().position(|route| route.id == id) else {
@@ -402,7 +406,11 @@ impl Agent {
                 let route = self.routes.remove(index);
                 self.drop_unclaimed(&route, now);
             }
-            _ => {
+            Some(Receiver::Requests) => {
+                self.routes.remove(index);
+                self.end_responses(&why);
+            }
+            Some(Receiver::Others) | None => {
                 self.routes.remove(index);
             }
         }

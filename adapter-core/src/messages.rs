@@ -142,7 +142,8 @@ impl Messages {
     }
 
     /// Unsubscribes, and waits for the server's reason code for each filter (5). Messages that came before can still be
-    /// taken.
+    /// taken. There are no codes if the subscription has ended already, because the server refused it when the client subscribed
+    /// again.
     pub fn unsubscribe(&self) -> Unsubscribing<'_> {
         let hub = &self.user.0;
         let now = hub.now();
@@ -283,12 +284,15 @@ impl Future for Unsubscribing<'_> {
         let Messages { user, id, .. } = self.messages;
         let mut state = user.0.lock();
         let over = state.agent.is_stopped() || id.is_none();
+        let ended = id.is_some_and(|id| state.agent.has_ended(id));
         let waiting = state.streams.entry(*id).or_default();
         match (&waiting.unsubscribed, &waiting.subscribed) {
             (Some(codes), _) => Poll::Ready(Ok(codes.clone())),
             // The server has refused the subscription.
             (None, Some(Err(error))) => Poll::Ready(Err(error.clone())),
             _ if over => Poll::Ready(Err(Error::Stopped)),
+            // The server refused it when the client subscribed again.
+            _ if ended => Poll::Ready(Ok(Vec::new())),
             _ => {
                 waiting.waiters.wait(&mut self.place, cx.waker());
                 Poll::Pending

@@ -222,8 +222,8 @@ impl Agent {
         id
     }
 
-    /// Gives up a subscription. [`AgentEvent::Unsubscribed`] reports the answer. The program can still take messages that came
-    /// before. A filter that another subscription of this agent has stays subscribed at the server, and has no code in the
+    /// Gives up a subscription. [`AgentEvent::Unsubscribed`] reports the answer; one that has ended already
+    /// ([`Self::has_ended`]) has none. The program can still take messages that came before. A filter that another subscription of this agent has stays subscribed at the server, and has no code in the
     /// answer.
     pub fn unsubscribe(&mut self, id: RouteId, now: Instant) {
         self.subscriptions_change();
@@ -310,6 +310,14 @@ impl Agent {
             receiver,
         });
         id
+    }
+
+    /// Returns whether a subscription has ended: the server refused it, also when the agent subscribed again, or the program gave it
+    /// up and the server has answered. Messages may still wait for it.
+    #[must_use]
+    pub fn has_ended(&self, id: RouteId) -> bool {
+        let route = self.routes.iter().find(|route| route.id == id);
+        route.is_none_or(|route| route.standing == SubscriptionState::Over)
     }
 
     pub(crate) fn route(&mut self, id: RouteId) -> Option<&mut Route> {

@@ -191,7 +191,8 @@ impl Agent {
         }
         let mut at = 0_usize;
         let flow = loop {
-            if self.paused {
+            // CONNACK is read in any case: without it the connection would not come up.
+            if self.paused && self.client.is_connected() {
                 break Ok(Flow::Paused);
             }
             let rest = input.get(at..).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 use mqtt_agent::session::Instant;
-use mqtt_agent::{Agent, Flow, NextDial, Options, QoS0Overflow};
+use mqtt_agent::{Agent, Error, Flow, NextDial, Options, QoS0Overflow};
 
 const NOW: Instant = Instant::from_millis(0);
 
@@ -50,4 +50,17 @@ fn messages_with_a_reader_pause_reading_until_they_are_taken() {
     agent.leave_others();
     assert!(!agent.is_paused());
     assert_eq!(agent.dropped(None), 0);
+}
+
+/// A client whose connection is lost while reading is paused connects again: CONNACK is no message.
+#[test]
+fn a_paused_client_connects_again() {
+    let mut agent = connected();
+    assert!(agent.next_message(None).is_none());
+    assert_eq!(receive(&mut agent, &MESSAGE.repeat(5)), Flow::Paused);
+    agent.lost(Error::EndOfStream, NOW, 0);
+    agent.opened(NOW).unwrap();
+    agent.sent(usize::MAX);
+    assert_eq!(receive(&mut agent, CONNACK), Flow::Paused);
+    assert!(agent.is_connected() && agent.is_paused());
 }

@@ -265,7 +265,7 @@ impl<'a> Trial<'a> {
             match self.agent.receive(&mut self.input, self.now) {
                 Ok(flow) => assert_eq!(
                     flow == Flow::Paused,
-                    self.agent.is_paused() && self.agent.is_up(),
+                    self.agent.is_paused() && self.agent.is_connected(),
                     "{flow:?}, {:?}",
                     self.agent
                 ),

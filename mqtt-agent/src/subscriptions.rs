@@ -260,7 +260,11 @@ impl Agent {
         let Some(route) = self.routes.get_mut(index) else {
             return;
         };
-        let receiver = core::mem::replace(&mut route.receiver, Receiver::Nobody);
+        // The messages of `unsubscribe_filters` are those of the others, whether its answer is awaited or not.
+        let receiver = match &mut route.receiver {
+            Receiver::Others => Receiver::Others,
+            receiver => core::mem::replace(receiver, Receiver::Nobody),
+        };
         let standing = route.standing;
         self.subscriptions_change();
         let Some(route) = self.routes.get_mut(index) else {

@@ -115,6 +115,24 @@ impl Story {
     }
 }
 
+/// A program that does not wait for the answer of an UNSUBSCRIBE loses no message that waits for it.
+#[test]
+fn an_unsubscribe_that_is_not_awaited_drops_no_message() {
+    let mut story = Story::new(kept());
+    story.connect(false);
+    story.message(QoS::AtLeastOnce, 1, false, "a/b", "waits");
+    let filters = [TopicFilter::new("a/#").expect("valid")];
+    let id = story.agent.unsubscribe_filters(&filters, story.now);
+    assert_eq!(story.sent(), [PacketType::Unsubscribe]);
+    story.agent.forget(id, story.now);
+    let unsuback = UnsubAck::new(packet_id(1), List::default());
+    story.feed(&encode(&Packet::UnsubAck(unsuback), Version::V311));
+    assert_eq!(story.sent(), []);
+    let received = story.must_get(None, "waits");
+    story.taken(None, &received);
+    assert_eq!(story.sent(), [PacketType::PubAck]);
+}
+
 fn packet_id(id: u16) -> PacketId {
     PacketId::new(id).expect("not zero")
 }

@@ -168,6 +168,7 @@ impl Agent {
                     pending_receivers: streams.saturating_add(u32::from(by_hand)),
                     by_hand,
                     reason: None,
+                    is_given_out: false,
                     #[cfg(feature = "journal")]
                     note: None,
                     may_return: true,
@@ -223,7 +224,9 @@ impl Agent {
             }
             Some(Popped::Message(message)) => ReceivedMessage { message, id: None },
             Some(Popped::Held(id)) => {
-                let message = self.held.get(id)?.message.clone();
+                let held = self.held.get_mut(id)?;
+                held.is_given_out = true;
+                let message = held.message.clone();
                 if when_taken {
                     inbox.in_hand.push(id);
                 } else if self.held.done(id) {
@@ -367,7 +370,7 @@ impl Agent {
         for (number, entry) in entries {
             let elsewhere = self.is_in_another_inbox(number, &entry);
             match entry.id() {
-                Some(id) if self.held.get(id).is_some_and(|held| held.streams() > 1) => {
+                Some(id) if self.held.get(id).is_some_and(HeldMessage::is_elsewhere) => {
                     self.held.done(id);
                 }
                 Some(id) if elsewhere || self.options.unclaimed == Unclaimed::Discard => {

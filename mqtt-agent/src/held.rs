@@ -26,6 +26,8 @@ pub(crate) struct HeldMessage {
     pub(crate) by_hand: bool,
     /// The reason code of the program's acknowledgement, if that could not be sent yet.
     pub(crate) reason: Option<ReasonCode>,
+    /// Whether an inbox has given it out.
+    pub(crate) is_given_out: bool,
     /// The note of the program that is stored with the acknowledgement.
     #[cfg(feature = "journal")]
     pub(crate) note: Option<crate::journal::PendingNote>,
@@ -40,6 +42,12 @@ impl HeldMessage {
     pub(crate) fn streams(&self) -> u32 {
         let by_hand = self.by_hand && self.reason.is_none();
         self.pending_receivers.saturating_sub(u32::from(by_hand))
+    }
+
+    /// Returns whether a stream that ends with the message in its inbox only forgets it: another inbox has it, or has given it out and
+    /// the program will acknowledge it by hand.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.streams() > 1 || (self.by_hand && self.is_given_out && self.reason.is_none())
     }
 
     /// Returns the bytes that the message counts against the limit.

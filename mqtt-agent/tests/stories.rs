@@ -10,7 +10,7 @@ use mqtt_agent::proto::{
 use mqtt_agent::session::{Instant, Offline, Outgoing, Refused};
 use mqtt_agent::{
     Accepted, AcknowledgeWhen, Agent, AgentEvent, ConnectionEvent, Error, Flow, NextDial, Options,
-    Outcome, QoS0Overflow, ReceivedMessage, RouteId,
+    Outcome, QoS0Overflow, ReceivedMessage, RouteId, Unclaimed,
 };
 use mqtt_testing::packets::{ack, encode, packet_types, publish};
 
@@ -131,6 +131,27 @@ fn an_unsubscribe_that_is_not_awaited_drops_no_message() {
     let received = story.must_get(None, "waits");
     story.taken(None, &received);
     assert_eq!(story.sent(), [PacketType::PubAck]);
+}
+
+/// The end of one stream does not acknowledge, or give out again, a message that the program got by another stream and
+/// acknowledges by hand.
+#[test]
+fn a_message_in_hand_outlives_another_stream_of_it() {
+    for unclaimed in [Unclaimed::Discard, Unclaimed::Hold] {
+        let mut options = kept();
+        (options.acknowledge, options.unclaimed) = (AcknowledgeWhen::ByHand, unclaimed);
+        let mut story = Story::new(options);
+        story.connect(false);
+        let (first, second) = (story.granted(1, "a/#"), story.granted(2, "a/b"));
+        story.message(QoS::AtLeastOnce, 1, false, "a/b", "x");
+        let received = story.must_get(Some(first), "x");
+        story.agent.forget(second, story.now);
+        assert_eq!(story.sent(), []);
+        assert!(story.next(None).is_none());
+        let id = received.id().expect("held");
+        let done = story.agent.acknowledge(id, ReasonCode::Success, story.now);
+        assert_eq!((done, story.sent()), (Ok(()), vec![PacketType::PubAck]));
+    }
 }
 
 fn packet_id(id: u16) -> PacketId {

@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use mqtt_agent::{Error, Flow, NextDial, Options};
 
 use crate::handle::Handle;
-use crate::hub::{Hub, Output};
+use crate::hub::{Driving, Hub, Output};
 use crate::unreached::at_server;
 
 /// A transport of an async runtime.
@@ -90,7 +90,9 @@ where
     W: Transport,
 {
     let hub = Hub::new(options);
-    (Handle::new(&hub), drive::<T, _, _, _>(hub, dial))
+    let handle = Handle::new(&hub);
+    // The guard belongs to the future from the start, so that a driver that never runs ends the client as well.
+    (handle, drive::<T, _, _, _>(Driving::new(hub), dial))
 }
 
 /// Returns the handle of an adapter when its client has connected.
@@ -102,8 +104,9 @@ pub async fn connected<H: Deref<Target = Handle>>(handle: H) -> Result<H, Error>
     Ok(handle)
 }
 
-/// Dials, reads, writes and sleeps for the agent until all handles are dropped. The adapter spawns this future as a task.
-pub async fn drive<T, D, F, W>(hub: Arc<Hub>, mut dial: D)
+/// Dials, reads, writes and sleeps for the agent until all handles are dropped. The adapter spawns this future as a task. The client
+/// stops when the future is dropped.
+pub async fn drive<T, D, F, W>(hub: Driving, mut dial: D)
 where
     T: Timer,
     D: FnMut() -> F,

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Waker;
 use std::time::Duration;
@@ -88,6 +89,39 @@ pub(crate) struct HubState {
 pub struct Hub {
     state: Mutex<HubState>,
     start: clock::Instant,
+}
+
+/// Stops the client when it is dropped, because its driver has ended: a function of the program panicked in it, or its task was
+/// cancelled. The futures that wait for the client end then. After an orderly end the client is stopped already.
+#[derive(Debug)]
+#[must_use = "dropping it stops the client"]
+pub struct Driving(Arc<Hub>);
+
+impl Driving {
+    /// Makes the guard of a driver.
+    pub const fn new(hub: Arc<Hub>) -> Self {
+        Self(hub)
+    }
+}
+
+impl Deref for Driving {
+    type Target = Hub;
+
+    fn deref(&self) -> &Hub {
+        &self.0
+    }
+}
+
+impl Drop for Driving {
+    fn drop(&mut self) {
+        let why = if std::thread::panicking() {
+            Error::Panicked
+        } else {
+            Error::Stopped
+        };
+        let now = self.0.now();
+        self.0.with(|agent| agent.abandon(why, now));
+    }
 }
 
 /// How long the driver sends pending messages after the last handle and stream were dropped.

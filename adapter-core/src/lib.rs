@@ -31,7 +31,7 @@ pub use connection::Connection;
 pub use dial::DialOptions;
 pub use events::ConnectionEvents;
 pub use handle::{Close, Handle};
-pub use hub::{Hub, LINGER, Output};
+pub use hub::{Driving, Hub, LINGER, Output};
 pub use messages::{Messages, Subscribing, Unsubscribing};
 #[cfg(feature = "store")]
 pub use mqtt_agent::StoreOptions;

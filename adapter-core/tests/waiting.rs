@@ -1,4 +1,4 @@
-//! Checks that a future that is dropped leaves no waker behind, without a driver: no event comes that would free it.
+//! Checks what the futures of a client leave behind and what ends them, without a driver: no event comes that would free them.
 
 use std::future::Future;
 use std::pin::pin;
@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
 use mqtt_adapter_core::proto::{QoS, TopicFilter, TopicName, Version};
-use mqtt_adapter_core::{Handle, Hub, Options, Outgoing};
+use mqtt_adapter_core::{Driving, Error, Handle, Hub, Options, Outcome, Outgoing};
 
 /// Counts how often it is called.
 #[derive(Default)]
@@ -92,4 +92,27 @@ fn a_future_that_is_dropped_takes_the_waker_of_no_other() {
     drop(handle.close(Duration::ZERO));
     assert_eq!(counter.0.load(Ordering::Relaxed), 1);
     assert!(matches!(stays.as_mut().poll(cx), Poll::Ready(Err(_))));
+}
+
+/// A driver that is dropped, as by a runtime that ends, ends the futures of the client.
+#[test]
+fn a_driver_that_is_dropped_ends_what_waits() {
+    let hub = Hub::new(Options::new("127.0.0.1", 1883));
+    let handle = Handle::new(&hub);
+    let counter = Arc::new(Counter::default());
+    let waker = Arc::clone(&counter).into();
+    let cx = &mut Context::from_waker(&waker);
+    let message = Outgoing::new(TopicName::from_static("a"), QoS::AtLeastOnce, b"x");
+    let mut ticket = pin!(handle.try_publish(&message).unwrap());
+    let mut connected = pin!(handle.connected());
+    assert!(ticket.as_mut().poll(cx).is_pending());
+    assert!(connected.as_mut().poll(cx).is_pending());
+    drop(Driving::new(hub));
+    assert_eq!(counter.0.load(Ordering::Relaxed), 2);
+    assert_eq!(ticket.poll(cx), Poll::Ready(Outcome::Closed));
+    let connected = connected.poll(cx);
+    assert!(
+        matches!(connected, Poll::Ready(Err(Error::Stopped))),
+        "{connected:?}"
+    );
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use mqtt_adapter_core::agent::NextDial;
 use mqtt_adapter_core::bytes::{BufMut, BytesMut};
 use mqtt_adapter_core::driver::cannot_connect;
-use mqtt_adapter_core::{Error, Flow, Hub, Output};
+use mqtt_adapter_core::{Driving, Error, Flow, Hub, Output};
 
 use crate::connection::is_timeout;
 use crate::wait::{block_on_for, waker};
@@ -64,7 +65,7 @@ pub(crate) fn read_onto(
 }
 
 /// Dials, reads, writes and sleeps for the agent until all handles are dropped.
-pub(crate) fn drive<T: Split>(hub: &Hub, mut dial: impl FnMut() -> io::Result<T>) {
+pub(crate) fn drive<T: Split>(hub: &Driving, mut dial: impl FnMut() -> io::Result<T>) {
     loop {
         match hub.next_dial() {
             NextDial::Never => return,
@@ -96,28 +97,49 @@ fn open<T>(hub: &Hub, dial: &mut impl FnMut() -> io::Result<T>) -> Result<T, Err
 /// one when there is work for it.
 fn serve<T: Split>(hub: &Hub, mut transport: T) -> Result<Error, Error> {
     hub.opened()?;
-    let mut writer = transport
+    let writer = transport
         .writer()
         .map_err(|error| hub.transport_failed(error))?;
     let over = AtomicBool::new(false);
     let reader = thread::current();
-    Ok(thread::scope(|scope| {
-        let writes = scope.spawn(|| {
-            let end = write(hub, &mut writer, &over, &reader);
-            over.store(true, Ordering::Release);
-            // The reading thread waits for bytes that are not needed any more.
-            T::hang_up(&mut writer);
-            reader.unpark();
-            end.err()
+    let (over, reader) = (&over, &reader);
+    let (wrote, read) = thread::scope(|scope| {
+        let writes = scope.spawn(move || {
+            let mut end = HangUp::<T>(writer, Over(over, reader));
+            write(hub, &mut end.0, over, reader).err()
         });
-        let read = read(hub, &mut transport, &over, writes.thread());
-        over.store(true, Ordering::Release);
-        writes.thread().unpark();
-        match (writes.join().ok().flatten(), read) {
-            (Some(why), Ok(())) | (_, Err(why)) => why,
-            (None, Ok(())) => Error::Stopped,
-        }
-    }))
+        let end = Over(over, writes.thread());
+        let read = read(hub, &mut transport, over, writes.thread());
+        drop(end);
+        (writes.join(), read)
+    });
+    match (wrote, read) {
+        // A panic of the writing thread is one of this thread too, so that the client ends.
+        (Err(panic), _) => resume_unwind(panic),
+        (Ok(Some(why)), Ok(())) | (Ok(_), Err(why)) => Ok(why),
+        (Ok(None), Ok(())) => Ok(Error::Stopped),
+    }
+}
+
+/// Tells the other thread, when it is dropped, that the connection is over: also if the code of this thread panics.
+struct Over<'a>(&'a AtomicBool, &'a Thread);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+        self.1.unpark();
+    }
+}
+
+/// Ends the wait of the reading thread for bytes that are not needed any more, when it is dropped.
+struct HangUp<'a, T: Split>(T::Writer, Over<'a>);
+
+impl<T: Split> Drop for HangUp<'_, T> {
+    fn drop(&mut self) {
+        // The reading thread must not take the end of the stream for one by the server.
+        self.1.0.store(true, Ordering::Release);
+        T::hang_up(&mut self.0);
+    }
 }
 
 /// Reads until the connection has ended. Returns `Ok` if the other thread ended it.

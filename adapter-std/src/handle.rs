@@ -10,7 +10,7 @@ use mqtt_adapter_core::dial::Dialler;
 use mqtt_adapter_core::proto::{Properties, QoS, ReasonCode, Subscription, TopicFilter};
 use mqtt_adapter_core::session::Instant;
 use mqtt_adapter_core::{
-    ConnectionEvent, DialOptions, Error, Hub, LINGER, Message, Options, Outcome, Outgoing,
+    ConnectionEvent, DialOptions, Driving, Error, Hub, LINGER, Message, Options, Outcome, Outgoing,
     Publication, ReceivedMessage, Unsent,
 };
 
@@ -83,6 +83,7 @@ impl Handle {
     ) -> Self {
         let hub = Hub::new(options);
         let client = Arc::new(SharedHandle(mqtt_adapter_core::Handle::new(&hub)));
+        let hub = Driving::new(hub);
         thread::spawn(move || drive(&hub, dial));
         Self {
             client,

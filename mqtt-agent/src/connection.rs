@@ -327,6 +327,14 @@ impl Agent {
         Ok(())
     }
 
+    /// Stops the agent at once, because its caller will not drive it any more. All waiting messages and requests end.
+    pub fn abandon(&mut self, why: Error, now: Instant) {
+        if !self.is_stopped() {
+            self.end_connection_state(now);
+            self.stop(why);
+        }
+    }
+
     /// Stops the agent, and ends all waiting messages and requests with this reason.
     pub(crate) fn stop(&mut self, why: Error) {
         if self.is_stopped() {

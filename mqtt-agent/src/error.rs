@@ -30,6 +30,8 @@ pub enum Error {
     NotDelivered(crate::Outcome),
     /// The client was closed, or stopped.
     Stopped,
+    /// A function of the program panicked in the task or thread that drives the client, which is stopped by that.
+    Panicked,
     /// Not a URL of the form `mqtt://[user[:password]@]host[:port]`.
     Url(String),
     /// An option that MQTT cannot send.
@@ -74,6 +76,7 @@ impl fmt::Display for Error {
             Self::MessageRefused(reason) => write!(f, "the server refused the message: {reason}"),
             Self::NotDelivered(outcome) => write!(f, "the message was not acknowledged: {outcome}"),
             Self::Stopped => f.write_str("the client is closed"),
+            Self::Panicked => f.write_str("a function that the client called has panicked"),
             Self::Url(what) => write!(f, "not an MQTT URL: {what}"),
             Self::Options(what) | Self::Topic(what, _) => f.write_str(what),
             Self::Credentials(_) => f.write_str("the credentials cannot be obtained"),

@@ -48,6 +48,7 @@ fn each_error_has_its_source_and_prints_no_text_twice() {
         (Error::MessageRefused(ReasonCode::NoMatchingSubscribers), 1),
         (Error::NotDelivered(Outcome::InDoubt), 1),
         (Error::Stopped, 1),
+        (Error::Panicked, 1),
         (Error::Url("h: the host is missing".to_owned()), 1),
         (Error::Options("a request needs MQTT 5".to_owned()), 1),
         (Error::Topic("topic \"a/#\"".to_owned(), topic), 2),

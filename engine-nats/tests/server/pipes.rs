@@ -63,7 +63,8 @@ impl Two {
                 .await
             {
                 Ok(near) => break near,
-                Err(PipeError::NoOwner | PipeError::NoAnswer) => {}
+                // While no server was there, a key may have ended. Its process writes it again, and gets no pipe before.
+                Err(PipeError::NoOwner | PipeError::NoAnswer | PipeError::Refused) => {}
                 Err(error) => panic!("{error}"),
             }
         };

@@ -33,14 +33,15 @@ struct Parts {
 }
 
 impl Parts {
-    /// Starts the owner, the reserve, and clients of the owner.
+    /// Starts the owner with more arguments, the reserve, and clients of the owner.
     fn start(servers: NatsServers, alone: usize, more: &str) -> (Process, Self) {
         let ports = [(); 2].map(|()| free_port().to_string());
-        let more = format!("{LEASE}{more}");
-        let owner = broker_at(&servers.url_of([alone]), "owner", &ports[0], &more);
+        let of_owner = format!("{LEASE}{more}");
+        let owner = broker_at(&servers.url_of([alone]), "owner", &ports[0], &of_owner);
         owner.wait_stderr("listening");
         let others = servers.url_of((0..3).filter(|number| *number != alone));
-        let reserve = broker_at(&others, "reserve", &ports[1], &more);
+        // It has the usual patience: on a busy machine its servers may take long to elect a leader.
+        let reserve = broker_at(&others, "reserve", &ports[1], LEASE);
         reserve.wait_stderr("in reserve: owner is the owner");
         let all = ports.join(",");
         let reader = Process::start(PYTHON, &[PAHO, "sub", &all]);

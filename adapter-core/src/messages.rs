@@ -54,7 +54,7 @@ pub struct Messages {
     /// `None` for the stream of unclaimed messages.
     id: Option<RouteId>,
     granted: Vec<ReasonCode>,
-    /// Messages taken from the agent and not given out yet: messages at QoS 0, then at most one at QoS 1 or 2.
+    /// Messages at QoS 0 that were taken from the agent and are not given out yet.
     ready: VecDeque<ReceivedMessage>,
     in_hand: Option<MessageId>,
     place: Place,
@@ -117,9 +117,9 @@ impl Messages {
             let Some(message) = state.agent.next_message(self.id) else {
                 break;
             };
-            let last = message.id().is_some();
             self.ready.push_back(message);
-            if last {
+            // A message at QoS 1 or 2 is taken only to be given out at once: when the stream is dropped, the agent still has the others.
+            if !state.agent.next_is_qos0(self.id) {
                 break;
             }
         }
@@ -179,8 +179,7 @@ impl Drop for Messages {
             }
             // Another stream may take the unclaimed messages.
             None => {
-                let ready = self.ready.iter().filter_map(ReceivedMessage::id);
-                for id in self.in_hand.into_iter().chain(ready) {
+                if let Some(id) = self.in_hand {
                     state.agent.give_back(id);
                 }
                 state.others = state.others.saturating_sub(1);

@@ -248,6 +248,13 @@ impl Agent {
         Some(received)
     }
 
+    /// Returns whether [`Self::next_message`] would return a message at QoS 0, which a caller may take before the program asks for it.
+    #[must_use]
+    pub fn next_is_qos0(&self, from: Option<RouteId>) -> bool {
+        let inbox = self.inboxes().find(|(id, _)| *id == from);
+        inbox.is_some_and(|(_, inbox)| inbox.next_is_qos0())
+    }
+
     /// Returns whether a subscription has no more messages: the subscription has ended or the agent is stopped, and the inbox is
     /// empty.
     #[must_use]

@@ -160,8 +160,7 @@ impl Inbox {
 
     /// Removes and returns the next message, in the order of arrival.
     pub(crate) fn pop(&mut self) -> Option<Popped> {
-        let next = self.qos12.front().map_or(u64::MAX, |(number, _)| *number);
-        if self.qos0.front().is_some_and(|(number, _)| *number < next) {
+        if self.next_is_qos0() {
             return self.pop_qos0().map(Popped::Message);
         }
         let (_, entry) = self.qos12.pop_front()?;
@@ -172,6 +171,12 @@ impl Inbox {
             }
             Entry::Held(id) => Popped::Held(id),
         })
+    }
+
+    /// Returns whether the next message has QoS 0.
+    pub(crate) fn next_is_qos0(&self) -> bool {
+        let next = self.qos12.front().map_or(u64::MAX, |(number, _)| *number);
+        self.qos0.front().is_some_and(|(number, _)| *number < next)
     }
 
     /// Returns whether the message at QoS 1 or 2 with this number waits here.

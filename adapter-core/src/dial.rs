@@ -7,7 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use mqtt_agent::{Options, Scheme};
@@ -372,6 +372,13 @@ impl<A: Transport, B: Transport> Transport for Either<A, B> {
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         either!(self, transport => transport.poll_close(cx); Self::First, Self::Second)
     }
+}
+
+/// Returns the time after `span`. The clock of the system cannot represent every sum, so a longer time counts as 100 years.
+#[must_use]
+pub fn after(span: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
+    Instant::now() + span.min(CENTURY)
 }
 
 /// How long to wait for one address before the next one is tried in parallel (RFC 8305, section 5).

@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant as Clock};
 
+use mqtt_adapter_core::dial::after;
 use mqtt_adapter_core::driver::{cannot_connect, transport_failed};
 use mqtt_proto::Connect;
 use mqtt_session::{Client, Config, Event, Heap, Instant, Step};
@@ -61,7 +62,7 @@ impl Connection<TcpStream> {
         timeout: Duration,
     ) -> Result<Self, Error> {
         let addresses = address.to_socket_addrs().map_err(cannot_connect)?;
-        let transport = race(addresses, Clock::now() + timeout, open).map_err(cannot_connect)?;
+        let transport = race(addresses, after(timeout), open).map_err(cannot_connect)?;
         transport
             .set_write_timeout(Some(timeout))
             .map_err(cannot_connect)?;
@@ -135,7 +136,7 @@ impl<T: Read + Write + Timeouts> Connection<T> {
     ) -> Result<(Option<Event<'_>>, &mut Client<'static>), Error> {
         self.input.copy_within(self.consumed..self.filled, 0);
         self.filled -= std::mem::take(&mut self.consumed);
-        let until = patience.map(|patience| Clock::now() + patience);
+        let until = patience.map(after);
         self.flush()?;
         while let Some(needed) = self.client.needs(&self.input[..self.filled]) {
             self.flush()?;

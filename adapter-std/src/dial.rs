@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mqtt_adapter_core::bytes::BytesMut;
-use mqtt_adapter_core::dial::{Dialler, NEXT_ADDRESS, Target, at_address, interleave};
+use mqtt_adapter_core::dial::{Dialler, NEXT_ADDRESS, Target, after, at_address, interleave};
 
 use crate::drive::{Split, read_onto};
 #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
@@ -228,7 +228,7 @@ pub(crate) enum LineWriter {
 impl Line {
     /// Opens a socket and performs the handshakes within `timeout`.
     pub(crate) fn dial(dialler: &Dialler, timeout: Duration) -> io::Result<Self> {
-        let until = Instant::now() + timeout;
+        let until = after(timeout);
         #[cfg(any(feature = "proxy", feature = "tls", feature = "websocket"))]
         if let Some(stages) = dialler.stages()? {
             let socket = Socket::open(dialler, until)?;

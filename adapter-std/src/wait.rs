@@ -7,6 +7,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use mqtt_adapter_core::dial::after;
+
 struct Unpark(Thread);
 
 impl Wake for Unpark {
@@ -44,7 +46,7 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
 
 /// Waits until `future` is ready, for at most `span`.
 pub(crate) fn block_on_for<F: Future>(future: F, span: Duration) -> Option<F::Output> {
-    let until = Instant::now() + span;
+    let until = after(span);
     let mut future = pin!(future);
     let waker = waker();
     let mut cx = Context::from_waker(&waker);

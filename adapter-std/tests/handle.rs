@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use awaited::Handle;
 use futures_lite::future::block_on;
-use mqtt_std::proto::{QoS, TopicName, Version};
-use mqtt_std::{Error, Options, Outgoing};
+use mqtt_std::proto::{Connect, QoS, TopicName, Version};
+use mqtt_std::session::Event;
+use mqtt_std::{Config, Connection, Error, Options, Outgoing};
 use mqtt_testing::peers::{Mosquitto, RawServer, free_port};
 
 fn start(options: Options) -> Handle {
@@ -73,4 +74,22 @@ fn a_time_that_is_over_at_once_is_told() {
         let error = mqtt_std::Handle::connect(options).unwrap_err();
         assert_eq!(error.to_string(), "cannot connect", "{error:?}");
     }
+}
+
+/// The longest time limit that a program can give is none.
+#[test]
+fn a_limit_beyond_the_clock_is_no_limit() {
+    let broker = Mosquitto::start("");
+    let mut options = Options::new("127.0.0.1", broker.port);
+    options.dial_timeout = Duration::MAX;
+    let handle = mqtt_std::Handle::start(options).timeout(Duration::MAX);
+    handle.wait_connected().unwrap();
+    let mut messages = handle.subscribe("a", QoS::AtMostOnce).unwrap();
+    drop(handle.publish("a", QoS::AtMostOnce, false, "x").unwrap());
+    assert!(messages.next_within(Duration::MAX).is_some());
+    let connect = Connect::new(Version::V311, "bare");
+    let (address, config) = (("127.0.0.1", broker.port), Config::default());
+    let mut bare = Connection::dial(address, &connect, config, Duration::MAX).unwrap();
+    let (event, _) = bare.next_within(Duration::MAX).unwrap();
+    assert!(matches!(event, Some(Event::Connected { .. })), "{event:?}");
 }

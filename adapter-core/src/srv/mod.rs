@@ -78,7 +78,7 @@ impl SrvQuery {
     /// Returns the end of the time for the look-up and the connection, if both begin now.
     #[must_use]
     pub fn until(&self) -> Instant {
-        Instant::now() + self.limit
+        crate::dial::after(self.limit)
     }
 
     /// Returns the servers of the domain in the order in which to try them. A domain without such records is its only server, at the port

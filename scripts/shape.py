@@ -12,9 +12,6 @@ import sys
 FILE, FUNCTION, PARAMETERS = 600, 60, 5
 # Path to the limits that it may exceed.
 EXCEPTIONS = {
-    # Codec and session, which are built anew.
-    "mqtt-session/tests/by_hand.rs": {"function"},
-    "mqtt-session/tests/pieces.rs": {"function"},
 }
 
 root = pathlib.Path(__file__).resolve().parent.parent

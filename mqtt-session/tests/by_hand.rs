@@ -34,78 +34,103 @@ fn acknowledged(mut bytes: &[u8]) -> Vec<(QoS, u16)> {
     found
 }
 
-/// The acknowledgements that may go out at this quality of service: those with no unacknowledged message before them.
-fn due(open: &VecDeque<Open>, qos: QoS) -> Vec<u16> {
-    let of_it = open.iter().filter(|open| open.qos == qos);
-    of_it
-        .take_while(|open| open.acknowledged)
-        .map(|open| open.id)
-        .collect()
+/// A client that acknowledges by hand, and what it must acknowledge.
+struct Trial {
+    solo: TestedMachine,
+    open: VecDeque<Open>,
+    id: PacketId,
 }
 
-fn acknowledge_in_any_order(choices: &[(u8, u8)]) {
-    let mut config = Config::default();
-    config.acknowledge = Acknowledge::ByHand;
-    let mut solo =
-        TestedMachine::connected(Role::Client, Opening::persistent(Version::V311), config);
-    let mut open: VecDeque<Open> = VecDeque::new();
-    let mut id = PacketId::FIRST;
-    let now = solo.now;
-    for (choice, which) in choices {
-        match choice % 8 {
-            0..=3 => {
-                let qos = [QoS::AtLeastOnce, QoS::ExactlyOnce][usize::from(which % 2)];
-                solo.feed_publish(qos, id.get(), false, "x");
-                let [
-                    OwnedEvent::Message {
-                        receipt: Some(receipt),
-                        ..
-                    },
-                ] = solo.learned()[..]
-                else {
-                    panic!("no message with a receipt")
-                };
-                open.push_back(Open {
-                    qos,
-                    id: id.get(),
-                    acknowledged: false,
-                    receipt,
-                });
-                id = id.next();
-            }
-            4..=6 if !open.is_empty() => {
-                let index = usize::from(*which) % open.len();
-                let one = &mut open[index];
-                let done = solo
-                    .machine
-                    .acknowledge(one.receipt, ReasonCode::Success, now);
-                assert_eq!(done.is_ok(), !one.acknowledged);
-                one.acknowledged = true;
-            }
-            7 if which % 8 == 0 => {
-                // What of QoS 1 is open ends with the connection; QoS 2 waits until it is sent again.
-                solo.connect(true);
-                solo.sent();
-                solo.learned();
-                open.retain(|open| open.qos == QoS::ExactlyOnce);
-                for open in &open {
-                    solo.feed_publish(QoS::ExactlyOnce, open.id, true, "x");
-                }
-                assert_eq!(solo.learned(), []);
-            }
-            _ => {}
+impl Trial {
+    fn new() -> Self {
+        let mut config = Config::default();
+        config.acknowledge = Acknowledge::ByHand;
+        let opening = Opening::persistent(Version::V311);
+        Self {
+            solo: TestedMachine::connected(Role::Client, opening, config),
+            open: VecDeque::new(),
+            id: PacketId::FIRST,
         }
-        let went = acknowledged(&solo.sent());
+    }
+
+    fn receive(&mut self, qos: QoS) {
+        let id = self.id.get();
+        self.solo.feed_publish(qos, id, false, "x");
+        let [
+            OwnedEvent::Message {
+                receipt: Some(receipt),
+                ..
+            },
+        ] = self.solo.learned()[..]
+        else {
+            panic!("no message with a receipt")
+        };
+        self.open.push_back(Open {
+            qos,
+            id,
+            acknowledged: false,
+            receipt,
+        });
+        self.id = self.id.next();
+    }
+
+    fn acknowledge(&mut self, index: usize) {
+        let (open, now) = (&mut self.open[index], self.solo.now);
+        let machine = &mut self.solo.machine;
+        let done = machine.acknowledge(open.receipt, ReasonCode::Success, now);
+        assert_eq!(done.is_ok(), !open.acknowledged);
+        open.acknowledged = true;
+    }
+
+    /// What of QoS 1 is open ends with the connection; QoS 2 waits until it is sent again.
+    fn reconnect(&mut self) {
+        self.solo.connect(true);
+        self.solo.sent();
+        self.solo.learned();
+        self.open.retain(|open| open.qos == QoS::ExactlyOnce);
+        for open in &self.open {
+            self.solo.feed_publish(QoS::ExactlyOnce, open.id, true, "x");
+        }
+        assert_eq!(self.solo.learned(), []);
+    }
+
+    /// Returns the acknowledgements that may go out: those with no unacknowledged message before them.
+    fn due(&self, qos: QoS) -> Vec<u16> {
+        let of_it = self.open.iter().filter(|open| open.qos == qos);
+        of_it
+            .take_while(|open| open.acknowledged)
+            .map(|open| open.id)
+            .collect()
+    }
+
+    /// Checks that those went out, and releases the messages at QoS 2.
+    fn check_sent(&mut self) {
+        let went = acknowledged(&self.solo.sent());
         for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
             let of_it = went.iter().filter(|(other, _)| *other == qos);
             let ids: Vec<u16> = of_it.map(|(_, id)| *id).collect();
-            assert_eq!(ids, due(&open, qos), "{qos:?}");
-            open.retain(|open| open.qos != qos || !ids.contains(&open.id));
+            assert_eq!(ids, self.due(qos), "{qos:?}");
+            self.open
+                .retain(|open| open.qos != qos || !ids.contains(&open.id));
             for id in ids.iter().filter(|_| qos == QoS::ExactlyOnce) {
-                solo.feed_ack(AckKind::PubRel, *id);
-                solo.sent();
+                self.solo.feed_ack(AckKind::PubRel, *id);
+                self.solo.sent();
             }
         }
+    }
+}
+
+fn acknowledge_in_any_order(choices: &[(u8, u8)]) {
+    let mut trial = Trial::new();
+    for (choice, which) in choices {
+        let which = usize::from(*which);
+        match choice % 8 {
+            0..=3 => trial.receive([QoS::AtLeastOnce, QoS::ExactlyOnce][which % 2]),
+            4..=6 if !trial.open.is_empty() => trial.acknowledge(which % trial.open.len()),
+            7 if which % 8 == 0 => trial.reconnect(),
+            _ => {}
+        }
+        trial.check_sent();
     }
 }
 

@@ -1,7 +1,7 @@
 //! A message is the same whether it arrives whole or in pieces.
 
-use mqtt_proto::{Connect, Delivery, Encode, PacketId, Publish, TopicName, Version};
-use mqtt_session::{Acknowledge, Client, Config, Event, Heap, Instant, Step};
+use mqtt_proto::{Connect, Delivery, Encode, PacketId, Publish, ReasonCode, TopicName, Version};
+use mqtt_session::{Acknowledge, Client, Config, Event, Heap, Instant, Receipt, Step};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -15,6 +15,34 @@ struct Told {
     /// Whether the connection ended.
     ended: bool,
     sent: Vec<u8>,
+}
+
+impl Told {
+    /// Notes an event. Returns the receipt of a message that is complete; `piece` is what came of one that is not.
+    fn note(&mut self, event: &Event<'_>, piece: &mut Vec<u8>) -> Option<Receipt> {
+        let (payload, receipt) = match event {
+            Event::Message(message) => (message.publish.payload.to_vec(), message.receipt),
+            Event::MessageHead { publish, .. } => {
+                assert!(publish.payload.is_empty());
+                piece.clear();
+                return None;
+            }
+            Event::Payload {
+                bytes,
+                left,
+                receipt,
+            } => {
+                piece.extend_from_slice(bytes);
+                if *left > 0 {
+                    return None;
+                }
+                (piece.clone(), *receipt)
+            }
+            _ => return None,
+        };
+        self.messages.push((payload, receipt.is_some()));
+        receipt
+    }
 }
 
 fn client(version: Version, by_hand: bool) -> Client<'static> {
@@ -57,40 +85,14 @@ fn hear(mut client: Client<'static>, bytes: &[u8], buffer: usize) -> Told {
             told.sent.extend(client.outgoing());
             return told;
         };
-        let mut receipt = None;
-        match step {
-            Step::Packet { consumed, event } => {
-                match event {
-                    Some(Event::Message(message)) => {
-                        receipt = message.receipt;
-                        let payload = message.publish.payload.to_vec();
-                        told.messages.push((payload, receipt.is_some()));
-                    }
-                    Some(Event::MessageHead { publish, .. }) => {
-                        assert!(publish.payload.is_empty());
-                        piece.clear();
-                    }
-                    Some(Event::Payload {
-                        bytes,
-                        left,
-                        receipt: end,
-                    }) => {
-                        piece.extend_from_slice(bytes);
-                        if left == 0 {
-                            receipt = end;
-                            told.messages.push((piece.clone(), end.is_some()));
-                        }
-                    }
-                    _ => {}
-                }
-                at += consumed;
-                filled -= consumed;
+        if let Step::Packet { consumed, event } = step {
+            let receipt = event.and_then(|event| told.note(&event, &mut piece));
+            at += consumed;
+            filled -= consumed;
+            if let Some(receipt) = receipt {
+                let done = ReasonCode::Success;
+                client.acknowledge(receipt, done, NOW).unwrap();
             }
-            Step::Needs(_) | Step::Blocked => {}
-        }
-        if let Some(receipt) = receipt {
-            let done = mqtt_proto::ReasonCode::Success;
-            client.acknowledge(receipt, done, NOW).unwrap();
         }
         told.sent.extend(client.outgoing());
         client.sent(client.outgoing().len());

@@ -88,13 +88,13 @@ pub fn write_packet(packet: &dyn Body, version: Version, len: usize, room: &mut 
 
 /// Returns the remaining length of a packet that is `len` bytes long.
 const fn rest_of(len: usize) -> usize {
-    let rest = len.wrapping_sub(1);
-    rest.wrapping_sub(match rest {
-        0..=0x80 => 1,
-        0x81..=0x4001 => 2,
-        0x4002..=0x20_0002 => 3,
-        _ => 4,
-    })
+    // As if the remaining length took one byte, and one less for each byte that it takes more.
+    let (mut rest, mut most) = (len.wrapping_sub(2), 0x7F);
+    while rest > most {
+        rest = rest.wrapping_sub(1);
+        most = most << 7 | 0x7F;
+    }
+    rest
 }
 
 impl<T: Body> Encode for T {

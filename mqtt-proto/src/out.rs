@@ -90,7 +90,6 @@ impl<'b> Out<'b> {
     }
 
     /// Writes a length as a variable byte integer.
-    #[inline]
     pub(crate) fn length(&mut self, len: usize) {
         let len = to_u32(len);
         self.refuse_if(len > VarInt::MAX.get(), Unencodable::PacketTooLong);

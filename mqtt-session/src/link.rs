@@ -1,8 +1,7 @@
 //! The state that ends with the network connection. The next connection replaces all of it, so nothing of the last one can
 //! stay.
 
-use mqtt_proto::num::to_u16;
-use mqtt_proto::num::to_usize;
+use mqtt_proto::num::{low_half, to_usize};
 use mqtt_proto::wire::Reader;
 use mqtt_proto::{Properties, PropertyId, ReasonCode, Subscription, Version};
 
@@ -124,11 +123,11 @@ impl Engine {
             let number = property.number;
             match property.id {
                 // 5 [MQTT-3.2.2-15], [MQTT-3.2.2-17], [MQTT-3.1.2-24], [MQTT-3.1.2-26]
-                PropertyId::ReceiveMaximum => limits.receive_maximum = half(number),
-                PropertyId::TopicAliasMaximum => limits.aliases = half(number),
+                PropertyId::ReceiveMaximum => limits.receive_maximum = low_half(number),
+                PropertyId::TopicAliasMaximum => limits.aliases = low_half(number),
                 PropertyId::MaximumPacketSize => limits.packet = number.min(limits.packet),
                 // 5 [MQTT-3.1.2-21]
-                PropertyId::ServerKeepAlive => keep_alive = Some(half(number)),
+                PropertyId::ServerKeepAlive => keep_alive = Some(low_half(number)),
                 PropertyId::AssignedClientIdentifier => link.client = fingerprint(property.bytes),
                 PropertyId::AuthenticationMethod if in_connect => link.authenticates = true,
                 id if !ours => link.unsupported.told(id, number),
@@ -148,10 +147,6 @@ pub(crate) fn written_properties(packet: &[u8], before: usize) -> &[u8] {
     body.take(before);
     let len = body.varint();
     body.take(to_usize(len))
-}
-
-fn half(number: u32) -> u16 {
-    to_u16(to_usize(number))
 }
 
 /// Returns a hash of a client identifier (FNV-1a). Its four bytes are enough to distinguish the few identifiers that one

@@ -79,7 +79,8 @@ impl Engine {
     }
 
     /// Returns the length of the longest message that can be sent: what the buffer leaves beside the reserve.
-    #[inline]
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn largest_in_buffer(&self, m: &Memory<'_>) -> usize {
         self.largest(m, RESERVE)
     }

@@ -58,6 +58,7 @@ impl Awaits {
     }
 
     /// Returns whether this is a message whose bytes may be needed.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) const fn is_message(self) -> bool {
         matches!(self, Self::CONNECTION | Self::PUBACK | Self::PUBREC)
     }
@@ -137,7 +138,8 @@ impl Slot {
     }
 
     /// Returns its packet.
-    #[inline]
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn bytes<'k>(&self, kept: &'k [u8]) -> &'k [u8] {
         part(kept, to_usize(self.start), to_usize(self.len))
     }
@@ -323,13 +325,15 @@ impl Engine {
     }
 
     /// Returns the bytes in `kept` that are reserved for a slot.
-    #[inline]
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn slot_room<'m>(m: &'m mut Memory<'_>, slot: &Slot) -> &'m mut [u8] {
         part_mut(m.kept_mut(), to_usize(slot.start), to_usize(slot.len))
     }
 
     /// Adds a reserved slot as the last one.
-    #[inline]
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn add(&mut self, m: &mut Memory<'_>, slot: Slot) {
         let end = self
             .slots_start()

@@ -410,8 +410,7 @@ impl<'a> Reader<'a> {
 
     /// Reads the length and the block of a packet's properties, and checks them: every identifier exists, is allowed in this
     /// packet and occurs as often as allowed, and every value is complete and in its range.
-    #[cfg_attr(target_pointer_width = "64", inline)]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    #[inline]
     pub fn properties(&mut self, packet: u8) -> Block<'a> {
         let len = self.varint();
         let bytes = self.take(to_usize(len));

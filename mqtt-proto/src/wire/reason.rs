@@ -229,7 +229,6 @@ static HIGH_PACKETS: [u16; HIGH] = packets(LOW);
 
 /// Returns whether a packet may have a reason code. Before MQTT 5, callers ask this for SUBACK only.
 #[must_use]
-#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
 pub fn reason_fits(kind: u8, v5: bool, reason: u8) -> bool {
     if !cfg!(feature = "v5") {
         return is_old(reason);

@@ -88,7 +88,6 @@ impl<'a> View<'a> {
 
     /// Reads a packet as [`Self::read`] does, if a client may receive it. Any other packet is [`Fault::UNEXPECTED`], and the code
     /// that reads it is not linked.
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn read_by_client(&mut self, first: u8, body: &mut Reader<'a>, v5: bool) {
         self.read_as::<false>(first, body, v5);
     }

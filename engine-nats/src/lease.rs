@@ -20,6 +20,8 @@ pub(crate) struct Lease {
     holder: Holder,
     /// The revision of the key that this process wrote last.
     revision: u64,
+    /// Whether this process may have written the key when there was none.
+    may_be_recreated: bool,
     /// The time after which the servers delete the key.
     pub(crate) length: Duration,
 }
@@ -65,6 +67,9 @@ impl fmt::Display for Holder {
 /// The state of the key.
 #[derive(Debug)]
 pub(crate) enum Held {
+    /// By this process, which has just written the key again.
+    Renewed,
+    /// By this process, which wrote the key some time ago, or anew after it had ended.
     ByThis,
     /// By the process of this node.
     By(String),
@@ -92,6 +97,7 @@ impl Lease {
                 node: node.to_owned(),
             },
             revision: 0,
+            may_be_recreated: false,
             length,
         }
     }
@@ -108,13 +114,17 @@ impl Lease {
 
     /// Writes the key if there is none.
     pub(crate) async fn acquire(&mut self) -> Result<Held, String> {
+        let was_recreated = std::mem::replace(&mut self.may_be_recreated, true);
         let created = self.store.create(&self.key, self.value()).await;
         match created {
             Ok(revision) => {
                 self.revision = revision;
                 Ok(Held::ByThis)
             }
-            Err(error) if error.kind() == CreateErrorKind::AlreadyExists => self.look().await,
+            Err(error) if error.kind() == CreateErrorKind::AlreadyExists => {
+                self.may_be_recreated = was_recreated;
+                self.look().await
+            }
             Err(error) => Err(text(&error)),
         }
     }
@@ -145,7 +155,7 @@ impl Lease {
         match self.store.update(key, value, self.revision).await {
             Ok(revision) => {
                 self.revision = revision;
-                Ok(Held::ByThis)
+                Ok(Held::Renewed)
             }
             Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => {
                 let before = self.revision;
@@ -160,8 +170,8 @@ impl Lease {
     }
 
     /// Renews the key until another process has it, or there was no answer for `patience`. After a try that failed, it tries again
-    /// soon, because the key may end. Also ends when nobody waits for the loss. Sends then why, and whether another process has it.
-    /// Adds the epoch to the key as soon as it is known. Sends each renewal to `renewals`.
+    /// soon, because the key may end. Sends at the end why, and whether another process has it. Adds the epoch to the key as soon as
+    /// it is known. Sends each renewal to `renewals`. Also ends when nobody waits for the loss.
     pub(crate) async fn keep(
         mut self,
         patience: Duration,
@@ -171,6 +181,8 @@ impl Lease {
     ) {
         let mut renewed = Instant::now();
         let mut failed = 0;
+        // From here on. What this process promised before is in its journal.
+        self.may_be_recreated = false;
         loop {
             tokio::select! {
                 () = sleep(pause(self.length, failed)) => {}
@@ -181,11 +193,16 @@ impl Lease {
             self.holder.epoch = *epoch.borrow_and_update();
             let begin = Instant::now();
             let why = match timeout(TIMEOUT, self.renew()).await {
-                Ok(Ok(Held::ByThis)) => {
-                    (renewed, failed) = (begin, 0);
-                    renewals.send_replace(Renewal {
-                        until: begin + self.length,
-                        has_epoch: self.holder.epoch.is_some(),
+                Ok(Ok(held @ (Held::Renewed | Held::ByThis))) => {
+                    // Otherwise the key was written at an unknown time, and may end soon.
+                    let is_new = matches!(held, Held::Renewed);
+                    (renewed, failed) = (begin, u32::from(!is_new));
+                    renewals.send_modify(|renewal| {
+                        renewal.has_epoch = self.holder.epoch.is_some();
+                        // While there was no key, another process may have had it.
+                        if is_new && !self.may_be_recreated {
+                            renewal.until = begin + self.length;
+                        }
                     });
                     continue;
                 }
@@ -233,7 +250,7 @@ fn pause(length: Duration, failed: u32) -> Duration {
 /// The last time that a process has written its key.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Renewal {
-    /// The servers keep the key at least until then. Until then no other process owns the journal.
+    /// Before this time no other process owns the journal.
     pub(crate) until: Instant,
     /// Whether other processes know the epoch from the key.
     pub(crate) has_epoch: bool,

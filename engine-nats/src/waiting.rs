@@ -459,7 +459,7 @@ async fn try_all(keys: &mut [impl Key]) -> Result<Tried, String> {
     for (at, key) in keys.iter_mut().enumerate() {
         // Without an answer this process may have the key: another one is not tried before that is known.
         match key.acquire().await? {
-            Held::ByThis => return Ok(Tried::Has(at)),
+            Held::ByThis | Held::Renewed => return Ok(Tried::Has(at)),
             Held::By(owner) => owners.push((key.shard(), owner)),
             // The key is not that of this process, or ends by itself. The server may answer like this for long.
             Held::Unclear(why) => unclear = unclear.or(Some(why)),

@@ -65,6 +65,8 @@ pub(crate) struct Journal {
     /// From when on another process may own the journal, and whether that time has come.
     own_until: Option<Instant>,
     may_be_of_another: bool,
+    /// How many bytes were written before the present call.
+    written_before: u64,
     /// The number of the last session that was recorded.
     sessions: u64,
     is_restored: bool,
@@ -98,16 +100,18 @@ impl Journal {
         self.written = self.written.saturating_add(len);
     }
 
-    /// Notes the time of a call.
+    /// Notes the time of a call. The host has the records that were written before.
     pub(crate) fn note_time(&mut self, now: Instant) {
         self.may_be_of_another = self.own_until.is_some_and(|until| now >= until);
+        self.written_before = self.written;
     }
 
     /// Returns the position to be stored before a message is acknowledged whose own records are those after `before`; `None` if that
     /// is stored.
     fn awaited_by_message(&mut self, before: u64) -> Option<u64> {
-        if self.may_be_of_another && self.written == self.stored {
-            // A record that changes nothing: it is refused if the journal belongs to another process.
+        if self.may_be_of_another && self.written == self.written_before {
+            // A record that changes nothing: it is refused if the journal belongs to another process. Those of earlier calls may have been
+            // stored before it did.
             self.write(&Entry::Format(Format::new(Machine::Broker)));
         }
         let waits = self.may_be_of_another || self.written > before;
@@ -218,9 +222,9 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Notes that no other process owns the journal before `until`; without this call that is never the case. From `until` on, or
-    /// from the next time that a later call tells, a message that no session keeps is not acknowledged at once but when a record is
-    /// stored, so that it is not acknowledged by a process that has lost its journal: a client may have subscribed at the owner. If
-    /// no record waits, the broker writes one that repeats the first record of the journal.
+    /// from the next time that a later call tells, a message that no session keeps is not acknowledged at once but when a later record
+    /// is stored, so that it is not acknowledged by a process that has lost its journal: a client may have subscribed at the owner. If
+    /// the call writes no other record, the broker writes one that repeats the first record of the journal.
     ///
     /// Without a journal this call has no effect.
     pub const fn owns_journal_until(&mut self, until: Instant) {

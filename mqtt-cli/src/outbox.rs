@@ -33,6 +33,29 @@ impl StoreArgs {
         file.is_some_and(|file| file.exists())
     }
 
+    /// Opens the file of printed messages, if there is one. With `is_new` the store is new, and has no note for an existing file.
+    pub(crate) fn open_output(
+        &self,
+        path: Option<&Path>,
+        note: Option<&[u8]>,
+        is_new: bool,
+    ) -> Result<Option<Output>, Failure> {
+        let (Some(path), Some(store)) = (path, &self.store) else {
+            return Ok(None);
+        };
+        let wrong = |path: &Path, error| fail(format!("{}: {error}", path.display()));
+        let absolute = std::path::absolute(path).map_err(|error| wrong(path, error))?;
+        let absolute = absolute.as_os_str().as_encoded_bytes();
+        let mark = store.join("output");
+        // Lines may be there before the first note is. Without a note, only the mark shows that they are of this store.
+        let is_ours = !is_new && std::fs::read(&mark).is_ok_and(|known| known == absolute);
+        let output = Output::open(path, note, is_ours)?;
+        if !is_ours {
+            std::fs::write(&mark, absolute).map_err(|error| wrong(&mark, error))?;
+        }
+        Ok(Some(output))
+    }
+
     pub(crate) fn apply(&self, options: &mut Options, qos: QoS) -> Result<(), Failure> {
         let Some(dir) = &self.store else {
             return Ok(());
@@ -118,7 +141,8 @@ impl Accepted {
 }
 
 /// A file of printed messages. Its length is the note that is stored with each acknowledgement, so a restart removes lines that
-/// were printed but not acknowledged: these messages come again.
+/// were printed but not acknowledged: these messages come again. Messages at QoS 0 have no acknowledgement, so that those behind the
+/// last note are removed as well.
 #[derive(Debug)]
 pub(crate) struct Output {
     file: File,
@@ -127,8 +151,8 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Opens the file. With `is_new` the store is new, and has no note for an existing file.
-    pub(crate) fn open(path: &Path, note: Option<&[u8]>, is_new: bool) -> Result<Self, Failure> {
+    /// Opens the file. `is_ours` says that an earlier process with this store has opened it: then lines behind the note are removed.
+    fn open(path: &Path, note: Option<&[u8]>, is_ours: bool) -> Result<Self, Failure> {
         let wrong = |error| fail(format!("{}: {error}", path.display()));
         let mut options = OpenOptions::new();
         let mut file = options
@@ -143,7 +167,7 @@ impl Output {
             Some(Ok(note)) => u64::from_be_bytes(note),
             Some(Err(_)) => return Err(fail("another program used the store")),
         };
-        if (is_new && there > 0) || there < len {
+        if (note.is_none() && !is_ours && there > 0) || there < len {
             let path = path.display();
             return Err(fail(format!("{path} does not belong to the store")));
         }
@@ -153,9 +177,13 @@ impl Output {
         Ok(Self { file, len, path })
     }
 
-    /// Writes a line. Returns the note to store with its acknowledgement.
-    pub(crate) fn write(&mut self, line: &[u8]) -> Result<[u8; 8], Failure> {
-        let written = self.file.write_all(line);
+    /// Writes a line. Returns the note to store with its acknowledgement, if there is one: the line is on the disk then, because a
+    /// note for lines that a power cut removed would not fit the file any more.
+    pub(crate) fn write(&mut self, line: &[u8], is_noted: bool) -> Result<[u8; 8], Failure> {
+        let mut written = self.file.write_all(line);
+        if is_noted {
+            written = written.and_then(|()| self.file.sync_data());
+        }
         written.map_err(|error| fail(format!("{}: {error}", self.path.display())))?;
         self.len += u64::try_from(line.len()).unwrap_or(0);
         Ok(self.len.to_be_bytes())

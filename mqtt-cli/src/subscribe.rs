@@ -147,8 +147,9 @@ impl Subscribe {
     }
 
     fn open_output(&self, handle: &Handle, is_new: bool) -> Result<Option<Output>, Failure> {
-        let open = |path| Output::open(path, handle.note().as_deref(), is_new);
-        self.output.as_deref().map(open).transpose()
+        let note = handle.note();
+        self.store
+            .open_output(self.output.as_deref(), note.as_deref(), is_new)
     }
 
     /// Returns when waiting for the broker is useless.
@@ -263,8 +264,9 @@ impl Subscribe {
                 let Some(output) = output else {
                     return print(&line);
                 };
-                let note = output.write(&line)?;
-                if message.id().is_some() {
+                let is_noted = message.id().is_some();
+                let note = output.write(&line, is_noted)?;
+                if is_noted {
                     handle.acknowledge_with(message, &note)?;
                 }
                 Ok(true)

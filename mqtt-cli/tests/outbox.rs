@@ -216,6 +216,34 @@ fn messages_are_printed_once_after_kills() {
     drop((reading, broker));
 }
 
+/// A store that has printed nothing does not empty a file that was there before.
+#[test]
+fn a_file_of_another_program_is_not_cut() {
+    let dir = dir("outbox-foreign");
+    let (store, file) = (dir.join("store"), dir.join("mine"));
+    let (_broker, port) = broker();
+    let place = [
+        "--store",
+        text(&store),
+        "-i",
+        "reader",
+        "-t",
+        "n",
+        "-q",
+        "1",
+    ];
+    client("sub", &port, &[&place[..], &["-E"]].concat(), "");
+    fs::write(&file, "mine\n").unwrap();
+    let reader = [&place[..], &["--output", text(&file), "-E"]].concat();
+    let refused = run(MQTT, &arguments("sub", &port, &reader), "");
+    assert!(
+        refused.stderr.contains("does not belong to the store"),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(fs::read_to_string(&file).unwrap(), "mine\n");
+}
+
 /// `mqtt store` shows a store as text and JSON and checks it. A second process, another client and QoS 0 are refused.
 #[test]
 fn the_store_of_a_client_is_shown_and_checked() {

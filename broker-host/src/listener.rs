@@ -30,9 +30,9 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// The time between two log lines about connections that cannot be accepted.
 #[cfg(feature = "files")]
 const LOGGED_AGAIN: Duration = Duration::from_secs(60);
-/// After which time without the end of a handshake one of too many is ended. Beside busy threads a step takes some milliseconds, and a
-/// crowd of clients ends its first handshakes in less.
-const STUCK: Duration = Duration::from_millis(200);
+/// How long a client waits for its handshake before one of too many is ended. An honest client beside busy threads ends its handshake in
+/// less, and a silent one gives its place to the next one long before the time limit of a handshake.
+const STUCK: Duration = Duration::from_secs(2);
 /// How many connections the system establishes before they are accepted.
 const BACKLOG: u32 = 1_024;
 
@@ -176,21 +176,21 @@ pub(crate) async fn accept<H: Hooks + 'static>(shared: Rc<RefCell<Shared<H>>>, l
         if accepts.is_multiple_of(ACCEPTED_AT_ONCE) {
             yield_now().await;
         }
-        let permit = match is_plain {
-            true => None,
-            false => permit(&shared, &handshakes).await,
-        };
         let accepted = listener.next().await;
         #[cfg(feature = "files")]
         failures.log(accepted.as_ref().err(), Instant::now());
         match accepted {
             Ok((socket, peer)) if is_plain => sockets::accepted(&shared, socket, peer, None),
-            Ok((socket, peer)) => match Staged::new(&listener.layers, peer.clone(), permit) {
-                Ok(staged) => sockets::accepted(&shared, socket, peer, Some(Box::new(staged))),
-                Err(error) => {
-                    crate::staged::tell(&shared.borrow().peers, &peer, &error, false);
+            Ok((socket, peer)) => {
+                // An accepted client waits, so that a listener without clients holds no permit.
+                let permit = permit(&shared, &handshakes).await;
+                match Staged::new(&listener.layers, peer.clone(), permit) {
+                    Ok(staged) => sockets::accepted(&shared, socket, peer, Some(Box::new(staged))),
+                    Err(error) => {
+                        crate::staged::tell(&shared.borrow().peers, &peer, &error, false);
+                    }
                 }
-            },
+            }
             // A client without an accepted CONNECT gives its file descriptor to the next one.
             Err(error) if lacks_descriptors(&error) && shared.borrow_mut().make_room() => {
                 yield_now().await;
@@ -200,9 +200,9 @@ pub(crate) async fn accept<H: Hooks + 'static>(shared: Rc<RefCell<Shared<H>>>, l
     }
 }
 
-/// Returns the permit of a handshake. While there are too many handshakes, the system keeps clients waiting. If none of them ends for a
-/// while, their clients are probably silent, and one connection without an accepted CONNECT ends: the oldest one of the address with the
-/// most.
+/// Returns the permit for the handshake of an accepted client. While there are too many handshakes, the client waits, and the system keeps
+/// those behind it waiting. If it gets none for a while, the clients that have one are probably silent, and one connection without an
+/// accepted CONNECT ends, with or without a handshake: the oldest one of the address with the most.
 async fn permit<H: Hooks + 'static>(
     shared: &RefCell<Shared<H>>,
     handshakes: &Arc<Semaphore>,

@@ -220,7 +220,9 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Ends the oldest connection without an accepted CONNECT, of the address with the most of them: [`Self::was_closed_for_room`].
-    /// For a host that has no file descriptor for another connection. Returns `false` if there is none.
+    /// For a host that has no file descriptor for another connection, or no place for another handshake. The broker does not know
+    /// which connections are in a handshake: it may end one whose client waits for the check of its password. Returns `false` if there
+    /// is none.
     pub fn make_room(&mut self, now: Instant) -> bool {
         self.begin(now);
         let has_room = self.close_oldest_pending(0, now);

@@ -148,8 +148,8 @@ impl<H: Hooks + 'static> Host<H> {
         connection(Rc::clone(&self.shared), transport, Peer::default(), None)
     }
 
-    /// Sets how many handshakes (TLS, WebSocket) may run at the same time; the system keeps other clients waiting.
-    /// [`Config::connect_timeout_ms`] limits the time of a handshake. Default 1,000. Call it before [`Self::run`].
+    /// Sets how many handshakes (TLS, WebSocket, the header of a proxy) may run at the same time; the system keeps other clients
+    /// waiting. [`Config::connect_timeout_ms`] limits the time of a handshake. Default 1,000. Call it before [`Self::run`].
     pub fn limit_handshakes(&self, most: usize) {
         let handshakes = Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS));
         self.shared.borrow_mut().handshakes = Arc::new(handshakes);

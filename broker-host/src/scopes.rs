@@ -57,11 +57,30 @@ impl Settings {
         scopes
     }
 
-    /// Logs the settings that no client notices. They may be for listeners that this start does not have.
+    /// Logs the settings that no client notices, which may be for listeners that this start does not have, and the listeners that
+    /// refuse all clients.
     pub(crate) fn warn_of_unused(&self) {
+        for listener in self.useless() {
+            warn!(
+                listener,
+                "this refuses all clients: allow-anonymous is false, and there is no user-file and no identity-as-username"
+            );
+        }
         for (setting, why) in self.unused() {
             warn!(setting, "this has no effect: {why}");
         }
+    }
+
+    /// Returns the addresses whose clients can prove no user, although they need one.
+    fn useless(&self) -> Vec<String> {
+        let listeners = self.numbered_listeners().into_iter();
+        let useless = listeners.filter(|(_, own)| {
+            let has_users =
+                own.user_file.is_some() || (own.has_tls() && own.identity_as_username.is_some());
+            own.allow_anonymous == Some(false) && !has_users
+        });
+        let addresses = useless.map(|(_, own)| own.bind.unwrap_or_default().join(" "));
+        addresses.collect()
     }
 
     /// Returns the names of these settings, each with the reason.
@@ -69,9 +88,9 @@ impl Settings {
         let mut unused: Vec<_> = self.scopes().iter().flat_map(Scope::unused).collect();
         let listeners = self.numbered_listeners();
         let has_users = listeners.iter().any(|(_, own)| own.user_file.is_some());
-        let has_handshakes = listeners
-            .iter()
-            .any(|(_, own)| own.has_tls() || own.has_websocket());
+        let has_handshakes = listeners.iter().any(|(_, own)| {
+            own.has_tls() || own.has_websocket() || (own.has_tcp() && own.proxy_from.is_some())
+        });
         let is_off = self.tcp_keep_alive == Some(0);
         let of_all = [
             (
@@ -87,7 +106,7 @@ impl Settings {
             (
                 self.handshakes.is_some() && !has_handshakes,
                 "handshakes",
-                "no listener has TLS or WebSocket",
+                "no listener has TLS, WebSocket or proxy-from",
             ),
             (
                 self.tcp_keep_alive_interval.is_some() && is_off,
@@ -204,6 +223,14 @@ mod tests {
         assert_eq!(names(&format!("{proxy}bind = 'unix:///s'")), ["proxy-from"]);
     }
 
+    #[test]
+    fn an_address_that_refuses_all_clients_is_named() {
+        let text = "allow-anonymous = false\n\
+                    cert = 'c'\nkey = 'k'\nclient-ca = 'a'\nidentity-as-username = 'subject'\n\
+                    bind = ['mqtts://h:1', 'h:2?user-file=u', 'h:3?allow-anonymous=true', 'h:4']";
+        assert_eq!(Settings::parse(text).unwrap().useless(), ["h:4"]);
+    }
+
     /// What a table has is for its addresses alone, and what all have is used if one listener uses it.
     #[test]
     fn each_table_uses_its_own_settings() {
@@ -223,6 +250,8 @@ mod tests {
         assert_eq!(names(&format!("{passwords}{own}")), [""; 0]);
         assert_eq!(names("handshakes = 5"), ["handshakes"]);
         assert_eq!(names("handshakes = 5\nbind = 'ws://h:1'"), [""; 0]);
+        let proxy = "handshakes = 5\nproxy-from = '10.0.0.1'";
+        assert_eq!(names(proxy), [""; 0]);
         let probes = "tcp-keep-alive-interval = 5\ntcp-keep-alive-probes = 5\n";
         assert_eq!(names(probes), [""; 0]);
         assert_eq!(

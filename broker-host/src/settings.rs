@@ -194,7 +194,7 @@ settings! {
     /// Format of the log: text, or json for one JSON object in each line. Default text
     #[cfg_attr(feature = "clap", arg(long, value_name = "FORMAT"))]
     log_format: String,
-    /// Limit of TLS and WebSocket handshakes at the same time; the system keeps other clients waiting. Default 1000
+    /// Limit of TLS and WebSocket handshakes and awaited PROXY headers at the same time; the system keeps other clients waiting. Default 1000
     #[cfg_attr(feature = "clap", arg(long, value_name = "NUMBER"))]
     handshakes: usize,
     }

@@ -21,6 +21,8 @@ printf '\n== the whole system in virtual time: 2,000 seeds, 200 clients and the 
 $limit cargo run --locked --quiet --release -p mqtt-testing --example system -- --first 1 --seeds 2000
 printf '\n== two to four shards of a broker, of which single ones crash and stay away: 1,000 seeds\n'
 $limit cargo run --locked --quiet --release -p mqtt-testing --example system -- --first 1 --seeds 1000 --shards 4
+printf '\n== the same on a model of an engine, with processes that are taken over while they serve: 1,000 seeds\n'
+MQTT_SEEDS=1000 $limit cargo test --locked --quiet -p sansio-mqtt-engine-nats --test system
 printf '\n== the pure crates with every set of features\n'
 $limit cargo test --locked --quiet -p sansio-mqtt-proto --no-default-features --lib
 $limit cargo test --locked --quiet -p sansio-mqtt-proto --all-features --lib

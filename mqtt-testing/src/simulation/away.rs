@@ -41,6 +41,7 @@ impl World {
 
     /// Lets shards notice that another one is away, and brings one back.
     pub(super) fn notice_away(&mut self) {
+        self.notice_earlier(false);
         if !self.to_miss.is_empty() && self.random.once_in(4) {
             let at = self.random.below(self.to_miss.len());
             let (own, to) = self.to_miss.swap_remove(at);

@@ -3,13 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use mqtt_agent::Error;
 use mqtt_broker::Broker;
 use mqtt_broker::records::{Kind, Record, Records};
 use mqtt_proto::QoS;
 
 use super::expectations::{Expectations, Heard, Life, Moment, Published};
-use super::shards::Shard;
+use super::shards::{Process, Shard};
 use super::world::{AllowAll, World};
 use super::{Random, class};
 
@@ -39,6 +38,9 @@ pub(super) struct Moved {
     pub(super) read: bool,
 }
 
+/// The speed of a disk whose process does not reach it most of the time.
+const CUT_OFF: usize = 2_000;
+
 /// The possible speeds of the broker's disk.
 const PACES: [usize; 3] = [1, 6, 60];
 
@@ -49,6 +51,22 @@ impl Disk {
 
     pub(super) const fn stored(&self) -> usize {
         self.stored
+    }
+
+    pub(super) const fn set_stored(&mut self, stored: usize) {
+        self.stored = stored;
+    }
+
+    /// Stores rarely from now on.
+    pub(super) const fn cut_off(&mut self) {
+        self.pace = CUT_OFF;
+    }
+
+    /// Starts the disk of the next process with the records of an engine.
+    pub(super) fn start_with(&mut self, records: Vec<u8>, random: &mut Random) {
+        self.log = records;
+        self.stored = self.log.len();
+        self.pace = PACES[random.below(PACES.len())];
     }
 
     /// Takes records of a process, which a crash may lose. `journal` has the records that are not stored.
@@ -98,27 +116,23 @@ impl Disk {
 impl World {
     /// Starts the journals of the shards, if this world has crashes.
     pub(super) fn start_disks(&mut self) {
-        if self.chance(class::CRASHES, 2) {
-            let now = self.instant();
-            for shard in &mut self.shards.all {
-                let mut disk = Disk::default();
-                disk.restart(&PACES, &mut self.random);
-                shard.disk = Some(disk);
-                shard.broker.start_journal();
-                shard.broker.restored(now).expect("nothing to restore");
-            }
+        if self.plan.engine.is_none() && !self.chance(class::CRASHES, 2) {
+            return;
         }
-    }
-
-    /// Moves the records of the shards to their disks, and stores some or all of them.
-    pub(super) fn store_some(&mut self, all: bool) {
-        for shard in self.shards.present() {
-            let Some(disk) = &mut shard.disk else {
-                continue;
-            };
-            disk.give(shard.broker.journal());
-            let n = disk.store(all, &mut self.random);
-            shard.broker.stored(n);
+        let now = self.instant();
+        for own in 0..self.shards.all.len() {
+            let mut disk = Disk::default();
+            if let Some(new_engine) = self.plan.engine {
+                let engine = new_engine(self.random.next());
+                self.shards.engines.push(engine);
+                disk.start_with(self.take_over(own), &mut self.random);
+            } else {
+                disk.restart(&PACES, &mut self.random);
+            }
+            let shard = &mut self.shards.all[own];
+            shard.disk = Some(disk);
+            shard.broker.start_journal();
+            shard.broker.restored(now).expect("nothing to restore");
         }
     }
 
@@ -127,7 +141,7 @@ impl World {
         let waits = |shard: &Shard| {
             shard.disk.is_some() && !shard.is_away && !shard.broker.journal().is_empty()
         };
-        self.shards.all.iter().any(waits)
+        self.shards.processes().any(waits)
     }
 
     /// Crashes a shard now, or when a client has read something while records of its shard wait.
@@ -146,11 +160,12 @@ impl World {
     }
 
     /// Crashes a shard or a client if that was to happen after such a transfer: what was just read may depend on a record that is lost.
-    pub(super) fn crash_as_aimed(&mut self, n: usize, shard: usize, moved: Moved) {
-        let waits = !self.shards.all[shard].broker.journal().is_empty();
+    pub(super) fn crash_as_aimed(&mut self, n: usize, process: Process, moved: Moved) {
+        let shard = &self.shards.all[process.shard];
+        let waits = shard.process == process && !shard.broker.journal().is_empty();
         if self.aimed.at_shard && moved.read && waits {
             self.aimed.at_shard = false;
-            self.crash_shard(shard, true);
+            self.crash_shard(process.shard, true);
         }
         if self.aimed.at_client && n > 0 && moved.up && self.has_records(n) {
             self.aimed.at_client = false;
@@ -165,29 +180,40 @@ impl World {
         let Some(disk) = shard.disk.as_mut().filter(|_| !shard.is_away) else {
             return;
         };
+        let process = shard.process;
         disk.give(shard.broker.journal());
-        disk.crash(all, &mut self.random);
         self.report.crashes += 1;
-        self.trace_shard(crashed, "crashes");
+        let goes_on = !self.shards.engines.is_empty() && self.random.once_in(2);
+        if goes_on {
+            self.leave_behind(crashed);
+        } else {
+            self.trace_shard(crashed, "crashes");
+            self.lose_records(crashed, all);
+        }
         let stays_away = count > 1 && self.random.once_in(2);
         if !stays_away {
             self.start_again(crashed);
         }
         let moment = self.tick_moment();
         self.expectations.crashes.push(moment);
-        self.unnoticed.retain(|place| place.shard != crashed);
-        self.owners.retain(|place, _| place.shard != crashed);
-        for n in 0..self.nodes.len() {
-            let wire = self.nodes[n].wire.as_ref();
-            if wire.is_some_and(|wire| wire.id.shard == crashed) && self.unplug(n).is_some() {
-                self.trace(n, format_args!("loses the broker, which crashes"));
-                self.lost(n, Error::EndOfStream);
-            }
+        if !goes_on {
+            self.lose_connections(process);
         }
         if stays_away {
             return self.stays_away(crashed);
         }
         self.join_others(crashed);
+    }
+
+    /// Loses a random part of the records that are not stored, or `all` of them.
+    fn lose_records(&mut self, crashed: usize, all: bool) {
+        if !self.shards.engines.is_empty() {
+            if !all {
+                self.send_before_crash(crashed);
+            }
+        } else if let Some(disk) = &mut self.shards.all[crashed].disk {
+            disk.crash(all, &mut self.random);
+        }
     }
 
     /// Starts the next process of a shard from its disk, if it has one.
@@ -197,8 +223,12 @@ impl World {
         let Some(mut disk) = shard.disk.take() else {
             return;
         };
-        disk.restart(&PACES, &mut self.random);
-        let hooks = std::mem::take(shard.broker.hooks());
+        if self.shards.engines.is_empty() {
+            disk.restart(&PACES, &mut self.random);
+        } else {
+            disk.start_with(self.take_over(own), &mut self.random);
+        }
+        let hooks = std::mem::take(self.shards.all[own].broker.hooks());
         if let Some(wrong) = self.restart_shard(own, &disk, hooks) {
             self.fail(0, wrong);
         }
@@ -230,7 +260,8 @@ impl World {
 impl Expectations {
     /// Returns whether a message may come again because of a crash of the broker. A crash may lose the acknowledgement of a QoS 1
     /// message, and the arrival of a QoS 2 message: its record need not be stored before it is sent to a subscriber at QoS 0 or
-    /// 1, or to one whose session ends with its connection.
+    /// 1, or to one whose session ends with its connection. An engine may be out of reach for long: the record of PUBREC may be missing
+    /// when a client that has lost its memory comes back.
     pub(super) fn a_crash_may_repeat(
         &self,
         life: &Life,
@@ -241,7 +272,11 @@ impl Expectations {
         let reaches = match heard.qos {
             QoS::AtMostOnce => published.qos == QoS::ExactlyOnce,
             QoS::AtLeastOnce => true,
-            QoS::ExactlyOnce => life.new_sessions.iter().any(|at| since.contains(at)),
+            QoS::ExactlyOnce => {
+                let forgets = life.forgets.iter().filter(|_| self.is_on_engine);
+                let mut ends = life.new_sessions.iter().chain(forgets);
+                ends.any(|at| since.contains(at))
+            }
         };
         self.doubted.contains(&heard.number)
             || reaches && self.crashed_since(published.sent, heard.at)
@@ -249,7 +284,10 @@ impl Expectations {
     }
 
     fn crashed_since(&self, from: Moment, to: Moment) -> bool {
-        self.crashes.iter().any(|at| (from..=to).contains(at))
+        let mut left_behind = self.left_behind.iter();
+        let overlaps = |begin: Moment, end: Moment| begin <= to && end >= from;
+        left_behind.any(|(_, begin, end)| overlaps(*begin, *end))
+            || self.crashes.iter().any(|at| (from..=to).contains(at))
     }
 
     /// Handles the end of a client's process. The record of PUBREC need not be stored before PUBREL is sent, so the broker may

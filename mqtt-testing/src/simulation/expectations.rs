@@ -5,50 +5,12 @@ use std::collections::{HashMap, HashSet};
 
 use mqtt_proto::QoS;
 
+pub(crate) use super::published::{Published, WillRecord};
+use super::shards::Process;
 use crate::laws::model::matches;
 
 /// A logical time, which grows with every event.
 pub(crate) type Moment = u64;
-
-/// A published message. Its payload is its number.
-#[derive(Clone, Debug)]
-pub(crate) struct Published {
-    pub(crate) publisher: usize,
-    pub(crate) topic: String,
-    pub(crate) qos: QoS,
-    pub(crate) retain: bool,
-    /// Whether its payload is empty, which clears the retained message.
-    pub(crate) clears: bool,
-    pub(crate) expires: bool,
-    pub(crate) sent: Moment,
-    /// When its acknowledgement arrived.
-    pub(crate) acknowledged: Option<Moment>,
-}
-
-impl Published {
-    /// Makes a message that is not retained and does not expire.
-    pub(crate) const fn new(publisher: usize, topic: String, qos: QoS) -> Self {
-        Self {
-            publisher,
-            topic,
-            qos,
-            retain: false,
-            clears: false,
-            expires: false,
-            sent: 0,
-            acknowledged: None,
-        }
-    }
-}
-
-/// How often the will of a process, for all its connections, may be published. Its payload is its number.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct WillRecord {
-    /// The minimum: connections that were lost and not resumed.
-    pub(crate) least: usize,
-    /// The maximum: connections that ended without DISCONNECT.
-    pub(crate) most: usize,
-}
 
 /// A subscription of one client during a period.
 #[derive(Clone, Debug)]
@@ -158,6 +120,8 @@ pub(crate) struct Life {
     pub(crate) died: HashSet<u32>,
     /// When the broker began a new session for it.
     pub(crate) new_sessions: Vec<Moment>,
+    /// When a process without a disk ended.
+    pub(crate) forgets: Vec<Moment>,
 }
 
 impl Life {
@@ -218,6 +182,9 @@ pub(crate) struct Expectations {
     pub(crate) retained: HashMap<String, u32>,
     /// When the broker crashed. The record of a published or removed will may have been lost then.
     pub(crate) crashes: Vec<Moment>,
+    pub(crate) is_on_engine: bool,
+    /// From when to when a process went on while another one had its shard: what it told without a record is lost, as in a crash.
+    pub(crate) left_behind: Vec<(Process, Moment, Moment)>,
     pub(crate) doubted: HashSet<u32>,
     /// The number of shards.
     pub(crate) shards: usize,

@@ -6,11 +6,13 @@
 mod away;
 mod clients;
 mod disk;
+mod engine;
 mod expectations;
 mod layers;
 mod operations;
 mod process;
 mod program;
+mod published;
 mod shards;
 mod shrink;
 mod tls;
@@ -18,6 +20,7 @@ mod wills_and_shards;
 mod wire;
 mod world;
 
+pub use engine::{CommitError, Engine, NewEngine};
 pub use shrink::explain;
 
 /// The events that may happen in a run, as bits of [`Plan::classes`].
@@ -84,7 +87,7 @@ pub mod class {
 }
 
 /// The parameters of a run.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Plan {
     /// How many clients there are.
     pub clients: usize,
@@ -96,6 +99,8 @@ pub struct Plan {
     pub classes: u32,
     /// The shards of the broker: 1, 2, or a random number of at least 2 and at most this one.
     pub shards: usize,
+    /// The engine of the journals of all shards. Without one, half of the worlds have disks.
+    pub engine: Option<NewEngine>,
 }
 
 impl Default for Plan {
@@ -106,6 +111,7 @@ impl Default for Plan {
             trace: false,
             classes: class::EVERY,
             shards: 1,
+            engine: None,
         }
     }
 }
@@ -135,6 +141,10 @@ pub struct Report {
     pub crashes: usize,
     /// Shards that were away while others served.
     pub away: usize,
+    /// Processes that went on while another one took over their shard.
+    pub left_behind: usize,
+    /// Of these, processes whose records the engine refused.
+    pub refused: usize,
     /// Links between shards that were cut.
     pub links_cut: usize,
     /// Messages that went from one shard to another.
@@ -165,6 +175,8 @@ impl Report {
         self.noted += other.noted;
         self.crashes += other.crashes;
         self.away += other.away;
+        self.left_behind += other.left_behind;
+        self.refused += other.refused;
         self.links_cut += other.links_cut;
         self.between_shards += other.between_shards;
         self.taken_over += other.taken_over;

@@ -223,6 +223,7 @@ impl World {
     /// Ends the process of a client without a disk.
     fn forget_client(&mut self, n: usize, moment: Moment) {
         self.expectations.permit_after_crashes(n, moment);
+        self.expectations.lives[n].forgets.push(moment);
         let node = &mut self.nodes[n];
         let life = &mut self.expectations.lives[n];
         for (number, _) in node.unsettled.drain() {
@@ -249,7 +250,8 @@ impl World {
             NextDial::Never => return false,
         }
         let home = self.expectations.lives[n].home;
-        let Some(id) = self.shards.open(home, now) else {
+        let process = self.process_for(home);
+        let Some(id) = process.and_then(|process| self.shards.open(process, now)) else {
             self.nodes[n].agent.lost(Error::EndOfStream, now, 0);
             return false;
         };

@@ -5,13 +5,22 @@ use mqtt_broker::{Broker, Config, ConnectionId, Handled, Next, shard_of};
 use mqtt_session::Instant;
 
 use super::disk::Disk;
+use super::engine::Engine;
 use super::world::{AllowAll, World};
 use super::{Random, class};
 
-/// A connection of a shard.
+/// A process of a shard.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) struct Process {
+    pub(super) shard: usize,
+    /// The order in which the processes of all shards began.
+    pub(super) number: u32,
+}
+
+/// A connection of a process.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) struct Place {
-    pub(super) shard: usize,
+    pub(super) process: Process,
     pub(super) id: ConnectionId,
 }
 
@@ -21,14 +30,15 @@ pub(super) struct Shard {
     pub(super) disk: Option<Disk>,
     /// Whether its process has ended and the next one has not begun.
     pub(super) is_away: bool,
+    pub(super) process: Process,
     /// The sides of this shard of the links to the other shards.
-    links: Vec<Option<Side>>,
+    pub(super) links: Vec<Option<Side>>,
 }
 
 /// One side of a link.
 #[derive(Debug)]
-struct Side {
-    id: ConnectionId,
+pub(super) struct Side {
+    pub(super) id: ConnectionId,
     /// Bytes on their way to this side.
     flying: BytesMut,
     /// Bytes that have arrived and that the shard has not accepted.
@@ -43,24 +53,47 @@ const ROUNDS: usize = 10_000;
 
 pub(super) struct Shards {
     pub(super) all: Vec<Shard>,
+    /// Processes that another one has replaced, and that have not noticed it.
+    pub(super) earlier: Vec<Shard>,
+    /// The engine of each shard, if the journals are on engines.
+    pub(super) engines: Vec<Box<dyn Engine>>,
+    begun: u32,
     hash_key: u64,
+}
+
+impl Shard {
+    /// Makes a shard without a disk.
+    pub(super) fn new(own: usize, count: usize, config: &Config, now: Instant) -> Self {
+        let mut broker = Broker::new(config.clone(), AllowAll::default(), now);
+        broker.start_links(small(own), small(count));
+        let (shard, number) = (own, 0);
+        Self {
+            broker,
+            disk: None,
+            is_away: false,
+            process: Process { shard, number },
+            links: (0..count).map(|_| None).collect(),
+        }
+    }
 }
 
 impl Shards {
     pub(super) fn new(count: usize, config: &Config, now: Instant) -> Self {
-        let mut all = Vec::new();
-        for own in 0..count {
-            let mut broker = Broker::new(config.clone(), AllowAll::default(), now);
-            broker.start_links(small(own), small(count));
-            all.push(Shard {
-                broker,
-                disk: None,
-                is_away: false,
-                links: (0..count).map(|_| None).collect(),
-            });
+        let new = |own| Shard::new(own, count, config, now);
+        Self {
+            all: (0..count).map(new).collect(),
+            earlier: Vec::new(),
+            engines: Vec::new(),
+            begun: 0,
+            hash_key: config.hash_key,
         }
-        let hash_key = config.hash_key;
-        Self { all, hash_key }
+    }
+
+    /// Returns the next process of a shard.
+    pub(super) const fn begin(&mut self, shard: usize) -> Process {
+        self.begun += 1;
+        let number = self.begun;
+        Process { shard, number }
     }
 
     /// Returns the shard of a client.
@@ -68,39 +101,53 @@ impl Shards {
         usize::from(shard_of(client_id, small(self.all.len()), self.hash_key))
     }
 
-    fn broker(&mut self, place: Place) -> &mut Broker<AllowAll> {
-        &mut self.all[place.shard].broker
+    fn broker(&mut self, process: Process) -> &mut Broker<AllowAll> {
+        let mut all = self.all.iter_mut().chain(&mut self.earlier);
+        let shard = all.find(|shard| shard.process == process);
+        &mut shard.expect("a process with connections").broker
     }
 
-    pub(super) fn present(&mut self) -> impl Iterator<Item = &mut Shard> {
-        self.all.iter_mut().filter(|shard| !shard.is_away)
+    fn of_connection(&self, place: Place) -> &Broker<AllowAll> {
+        let shard = self
+            .processes()
+            .find(|shard| shard.process == place.process);
+        &shard.expect("a process with connections").broker
     }
 
-    /// Opens a connection; `None` if the shard is away or refuses it.
-    pub(super) fn open(&mut self, shard: usize, now: Instant) -> Option<Place> {
-        let own = self.all.get_mut(shard).filter(|own| !own.is_away)?;
-        let id = own.broker.open(now).ok()?;
-        Some(Place { shard, id })
+    /// Returns all processes, those of shards that are away as well.
+    pub(super) fn processes(&self) -> impl Iterator<Item = &Shard> {
+        self.all.iter().chain(&self.earlier)
+    }
+
+    fn present(&mut self) -> impl Iterator<Item = &mut Shard> {
+        let all = self.all.iter_mut().chain(&mut self.earlier);
+        all.filter(|shard| !shard.is_away)
+    }
+
+    /// Opens a connection; `None` if the process refuses it.
+    pub(super) fn open(&mut self, process: Process, now: Instant) -> Option<Place> {
+        let id = self.broker(process).open(now).ok()?;
+        Some(Place { process, id })
     }
 
     pub(super) fn closed(&mut self, place: Place, now: Instant) {
-        self.broker(place).closed(place.id, now);
+        self.broker(place.process).closed(place.id, now);
     }
 
     pub(super) fn receive(&mut self, place: Place, input: &[u8], now: Instant) -> Handled {
-        self.broker(place).receive(place.id, input, now)
+        self.broker(place.process).receive(place.id, input, now)
     }
 
     pub(super) fn outgoing(&self, place: Place) -> &[u8] {
-        self.all[place.shard].broker.outgoing(place.id)
+        self.of_connection(place).outgoing(place.id)
     }
 
     pub(super) fn sent(&mut self, place: Place, n: usize, now: Instant) {
-        self.broker(place).sent(place.id, n, now);
+        self.broker(place.process).sent(place.id, n, now);
     }
 
     pub(super) fn is_closing(&self, place: Place) -> bool {
-        self.all[place.shard].broker.is_closing(place.id)
+        self.of_connection(place).is_closing(place.id)
     }
 
     pub(super) fn has_disks(&self) -> bool {
@@ -126,7 +173,7 @@ impl Shards {
     pub(super) fn has_work(&self, now: Instant) -> bool {
         let is_due = |shard: &Shard| shard.broker.deadline().is_some_and(|at| at <= now);
         let has_work = |shard: &Shard| !shard.is_away && is_due(shard);
-        self.all.iter().any(has_work)
+        self.processes().any(has_work)
     }
 
     /// Does a turn of the shards that have work.
@@ -139,10 +186,11 @@ impl Shards {
     }
 
     pub(super) fn next_ready(&mut self) -> Option<Place> {
-        let mut shards = self.all.iter_mut().enumerate();
-        shards.find_map(|(shard, own)| {
+        let mut shards = self.all.iter_mut().chain(&mut self.earlier);
+        shards.find_map(|own| {
             let id = own.broker.next_ready().filter(|_| !own.is_away)?;
-            Some(Place { shard, id })
+            let process = own.process;
+            Some(Place { process, id })
         })
     }
 

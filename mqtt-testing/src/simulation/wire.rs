@@ -73,10 +73,10 @@ impl World {
         self.nodes[n].active = false;
         let most = 1 + self.random.below(2_000);
         self.store_client(n, false);
-        let shard = self.nodes[n].wire.as_ref().map(|wire| wire.id.shard);
+        let process = self.nodes[n].wire.as_ref().map(|wire| wire.id.process);
         let moved = self.transfer(n, most);
-        if let Some(shard) = shard {
-            self.crash_as_aimed(n, shard, moved);
+        if let Some(process) = process {
+            self.crash_as_aimed(n, process, moved);
         }
         if self.has_records(n) {
             self.activate(n);

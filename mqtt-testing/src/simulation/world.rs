@@ -17,7 +17,7 @@ use super::{Plan, Random, Report, Violation, class};
 #[derive(Debug, Default)]
 pub(super) struct AllowAll {
     assigned: u128,
-    taken_over: u64,
+    pub(super) taken_over: u64,
     /// Clients for which publishers do not wait any more.
     given_up: HashSet<String>,
 }
@@ -112,6 +112,7 @@ impl World {
             expectations: Expectations {
                 short_queues: pressure,
                 shards: count,
+                is_on_engine: plan.engine.is_some(),
                 ..Expectations::default()
             },
             report: Report::default(),
@@ -213,6 +214,8 @@ impl World {
 
     /// Runs without faults until all clients are connected and everything has arrived.
     pub(super) fn settle(&mut self) -> Result<(), Violation> {
+        self.calm_engines();
+        self.notice_earlier(true);
         self.bring_all_back();
         for ghost in std::mem::take(&mut self.unnoticed) {
             let now = self.instant();

@@ -15,6 +15,10 @@ use model::Model;
 /// How many seeds are run without `MQTT_SEEDS`.
 const SEEDS: u64 = 20;
 
+/// These failed when a message that no session keeps was acknowledged without a record by a process that may not be the owner, and when a
+/// message was lost with the chosen member of a shared subscription.
+const FAILED: [u64; 2] = [5227, 1176];
+
 fn new_engine(random: u64) -> Box<dyn Engine> {
     Box::new(Model::new(random))
 }
@@ -41,6 +45,9 @@ fn what_mqtt_promises_is_kept_on_an_engine() {
             scope.spawn(work);
         }
     });
+    for seed in FAILED {
+        run_one(seed);
+    }
     let all = all.into_inner().expect("no panic");
     println!("{all:?}");
     let happened = [

@@ -42,7 +42,7 @@ pub enum CommitError {
     Superseded,
     /// The process has ended during the call: the records may be committed.
     Ended,
-    /// What must not happen.
+    /// The engine broke a rule; the text describes it.
     Failed(String),
 }
 

@@ -337,6 +337,8 @@ impl World {
             for old in &mut life.subscribed {
                 if old.filter == *filter {
                     old.leaving.get_or_insert(moment);
+                    // Without a connection, neither SUBSCRIBE nor UNSUBSCRIBE is sent: a subscription of an earlier process stays.
+                    old.may_stay |= node.connections == 0;
                 }
             }
         }

@@ -39,6 +39,19 @@ const ACL_FILE: &str = "acl_file";
 const LISTENER_FILES: [(&str, &str); 3] =
     [("certfile", "cert"), ("keyfile", "key"), ("crlfile", "crl")];
 
+/// Our settings that the broker refuses without another one, each with the keys of Mosquitto for it, and the other one. A setting comes
+/// behind the one that it needs.
+const NEEDS: [(&str, &[&str], &str); 4] = [
+    ("key", &["keyfile"], "cert"),
+    ("client-ca", &["cafile", "require_certificate"], "cert"),
+    ("crl", &["crlfile"], "client-ca"),
+    (
+        "identity-as-username",
+        &["use_identity_as_username", "use_subject_as_username"],
+        "client-ca",
+    ),
+];
+
 /// Keys whose meaning is how this broker works anyway, with these values only if some are given.
 const ALWAYS: [(&str, &[&str]); 4] = [
     ("set_tcp_nodelay", &["true"]),
@@ -69,6 +82,8 @@ struct Listening {
     asks_certificate: bool,
     /// The settings of this listener alone: the key of `mqtt broker`, and the value in TOML.
     values: BTreeMap<&'static str, String>,
+    /// The lines of settings that need another one, with their numbers.
+    lines: Vec<(usize, String)>,
 }
 
 /// The settings that were read so far.
@@ -101,8 +116,11 @@ pub(crate) fn import(text: &str) -> String {
             continue;
         }
         let (key, value) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        let numbered = (at + 1, line.to_owned());
         if !imported.take(key, value.trim()) {
-            imported.unsupported.push((at + 1, line.to_owned()));
+            imported.unsupported.push(numbered);
+        } else if NEEDS.iter().any(|(_, theirs, _)| theirs.contains(&key)) {
+            imported.last_listener().lines.push(numbered);
         }
     }
     imported.print()
@@ -235,8 +253,13 @@ impl Imported {
             self.default.place = LOCAL.to_owned();
             self.listeners.push(std::mem::take(&mut self.default));
         } else if self.listeners.is_empty() {
+            self.unsupported.append(&mut self.default.complete());
             self.values.append(&mut self.default.values);
         }
+        for listener in &mut self.listeners {
+            self.unsupported.append(&mut listener.complete());
+        }
+        self.unsupported.sort_unstable();
         // Otherwise Mosquitto does not open the default listener either, and what is said of it is of no other.
         if let Some((_, level)) = self.level.and_then(|level| LEVELS.get(level)) {
             self.values.insert("log", quoted(level));
@@ -244,7 +267,7 @@ impl Imported {
         let mut text = String::new();
         let (plain, own): (Vec<_>, Vec<_>) = std::mem::take(&mut self.listeners)
             .into_iter()
-            .partition(|it| it.values().is_empty());
+            .partition(|it| it.values.is_empty());
         if !plain.is_empty() {
             let binds: Vec<String> = plain.iter().map(Listening::bind).collect();
             let _ = writeln!(text, "bind = [{}]", binds.join(", "));
@@ -254,7 +277,7 @@ impl Imported {
         }
         for listener in &own {
             let _ = writeln!(text, "\n[[listener]]\nbind = [{}]", listener.bind());
-            for (key, value) in listener.values() {
+            for (key, value) in &listener.values {
                 let _ = writeln!(text, "{key} = {value}");
             }
         }
@@ -319,13 +342,23 @@ impl Listening {
         quoted(&format!("{scheme}{}", self.place))
     }
 
-    /// Returns what it has of its own. A CA counts if clients need a certificate.
-    fn values(&self) -> BTreeMap<&'static str, String> {
-        let mut values = self.values.clone();
-        if let Some(ca) = self.client_ca.clone().filter(|_| self.asks_certificate) {
-            values.insert("client-ca", ca);
+    /// Adds the CA if clients need a certificate, and drops what the broker would refuse because another setting is missing. Returns
+    /// the lines of it.
+    fn complete(&mut self) -> Vec<(usize, String)> {
+        if let Some(ca) = self.client_ca.take().filter(|_| self.asks_certificate) {
+            self.values.insert("client-ca", ca);
         }
-        values
+        let mut dropped = Vec::new();
+        for (ours, theirs, needed) in NEEDS {
+            if !self.values.contains_key(needed) && self.values.remove(ours).is_some() {
+                let is_of = |(_, line): &mut (usize, String)| {
+                    let key = line.split_whitespace().next();
+                    key.is_some_and(|key| theirs.contains(&key))
+                };
+                dropped.extend(self.lines.extract_if(.., is_of));
+            }
+        }
+        dropped
     }
 }
 
@@ -424,6 +457,19 @@ user-file = "/etc/mosquitto/the \"passwords\""
         assert_eq!(import("log_type error\nlog_type warning\n"), ours);
         let ours = "log = \"info\"\n";
         assert_eq!(import("log_type error\nlog_type information\n"), ours);
+    }
+
+    #[test]
+    fn what_needs_a_missing_setting_is_listed() {
+        let rest = "crlfile /r\nuse_identity_as_username true\n";
+        let no_ca = format!("listener 8883\ncertfile /c\nkeyfile /k\ncafile /a\n{rest}");
+        let ours = "\n[[listener]]\nbind = [\"mqtts://0.0.0.0:8883\"]\ncert = [\"/c\"]\nkey = [\"/k\"]\n\n\
+                    # What cannot be said:\n# line 5: crlfile /r\n# line 6: use_identity_as_username true\n";
+        assert_eq!(import(&no_ca), ours);
+        let no_certificate = format!("keyfile /k\nrequire_certificate true\ncafile /a\n{rest}");
+        let listed = "\n# What cannot be said:\n# line 1: keyfile /k\n# line 2: require_certificate true\n\
+                      # line 3: cafile /a\n# line 4: crlfile /r\n# line 5: use_identity_as_username true\n";
+        assert_eq!(import(&no_certificate), listed);
     }
 
     const THEIR_LISTENERS: &str = "

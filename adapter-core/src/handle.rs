@@ -326,6 +326,14 @@ impl Handle {
         self.hub().lock().agent.is_connected()
     }
 
+    /// Returns how many messages without a [`Ticket`] were not delivered: those of an earlier process with the same store, those
+    /// whose ticket was dropped, and the messages of requests. The server refused them, does not support them, or lost the session.
+    /// Messages that a newer one replaced ([`Offline::DropOldest`](mqtt_session::Offline::DropOldest)) do not count.
+    #[must_use]
+    pub fn undelivered(&self) -> u64 {
+        self.hub().lock().tickets.undelivered
+    }
+
     /// Returns how many messages and requests were accepted and have not ended.
     #[must_use]
     pub fn pending(&self) -> usize {

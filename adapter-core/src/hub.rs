@@ -380,6 +380,7 @@ impl HubState {
     /// Passes the events of the agent to the futures and streams that wait for them.
     pub(crate) fn settle(&mut self) {
         self.give_records();
+        let undelivered = self.tickets.undelivered;
         while let Some(event) = self.agent.next_event() {
             match event {
                 AgentEvent::Published(token, outcome) => self.tickets.end(token, outcome),
@@ -408,6 +409,10 @@ impl HubState {
                 }
                 _ => {}
             }
+        }
+        let undelivered = self.tickets.undelivered.saturating_sub(undelivered);
+        if undelivered > 0 {
+            tracing::warn!("not delivered: {undelivered} messages without a ticket");
         }
     }
 

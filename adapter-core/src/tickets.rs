@@ -46,6 +46,8 @@ impl Hasher for TokenHasher {
 pub(crate) struct Tickets {
     states: HashMap<Token, TicketState, BuildHasherDefault<TokenHasher>>,
     closed: bool,
+    /// How many messages without a ticket were not delivered.
+    pub(crate) undelivered: u64,
 }
 
 impl Tickets {
@@ -53,10 +55,17 @@ impl Tickets {
         self.states.insert(token, TicketState::Pending(None));
     }
 
+    /// Ends a ticket. Counts a message without one, because nothing else reports that it was not delivered.
     pub(crate) fn end(&mut self, token: Token, outcome: Outcome) {
-        if let Some(wait) = self.states.get_mut(&token)
-            && let TicketState::Pending(Some(waker)) =
-                std::mem::replace(wait, TicketState::Ended(outcome))
+        let Some(wait) = self.states.get_mut(&token) else {
+            // A message that a newer one replaces is dropped as the options say, and a store keeps what a closed client has.
+            if !outcome.is_success() && !matches!(outcome, Outcome::Dropped | Outcome::Closed) {
+                self.undelivered = self.undelivered.saturating_add(1);
+            }
+            return;
+        };
+        if let TicketState::Pending(Some(waker)) =
+            std::mem::replace(wait, TicketState::Ended(outcome))
         {
             waker.wake();
         }

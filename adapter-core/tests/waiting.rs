@@ -116,3 +116,23 @@ fn a_driver_that_is_dropped_ends_what_waits() {
         "{connected:?}"
     );
 }
+
+/// The server supports no QoS 2. A message whose ticket was dropped is counted, one with a ticket is not.
+#[test]
+fn a_message_that_nobody_awaits_is_counted_if_it_is_not_delivered() {
+    let mut options = Options::new("127.0.0.1", 1883);
+    options.version = Version::V5;
+    let hub = Hub::new(options);
+    let handle = Handle::new(&hub);
+    let message = Outgoing::new(TopicName::from_static("a"), QoS::ExactlyOnce, b"x");
+    let mut ticket = pin!(handle.try_publish(&message).unwrap());
+    drop(handle.try_publish(&message).unwrap());
+    assert_eq!(handle.undelivered(), 0);
+    hub.opened().unwrap();
+    // The property 0x24 is Maximum QoS.
+    let connack: &[u8] = &[0x20, 5, 0, 0, 2, 0x24, 1];
+    hub.input(&mut connack.into()).unwrap();
+    let cx = &mut Context::from_waker(std::task::Waker::noop());
+    assert_eq!(ticket.as_mut().poll(cx), Poll::Ready(Outcome::NotSupported));
+    assert_eq!(handle.undelivered(), 1);
+}

@@ -126,11 +126,18 @@ impl Publish {
         }
         let remained = link::close(&handle, close_time).await;
         done?;
-        self.reported(remained.len())
+        self.reported(remained.len(), handle.undelivered())
     }
 
-    /// Reports the messages that were not acknowledged: it is no error if they wait in a store.
-    fn reported(&self, remained: usize) -> Result<(), Failure> {
+    /// Reports the messages that were not acknowledged: it is no error if they wait in a store. It is one if messages of an earlier
+    /// process ended without delivery.
+    fn reported(&self, remained: usize, undelivered: u64) -> Result<(), Failure> {
+        if undelivered > 0 {
+            return Err(fail(format!(
+                "{undelivered} messages of the store were not delivered: the broker refused them, does not support their quality \
+                 of service or retain flag, or lost the session"
+            )));
+        }
         match remained {
             0 => Ok(()),
             n if self.store.is_given() => {

@@ -2,10 +2,11 @@
 //! despite `kill -9` at any instant.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use mqtt_testing::peers::free_port;
+use mqtt_testing::peers::{RawServer, free_port};
 use mqtt_testing::process::{Ended, Process, run};
 
 const MQTT: &str = env!("CARGO_BIN_EXE_mqtt");
@@ -384,4 +385,26 @@ fn a_subscriber_with_a_store_waits_for_the_broker() {
     subscriber.wait_stdout("kept\n");
     let ended = subscriber.end();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+}
+
+/// A message of an earlier process has no ticket in the next one. It cannot be sent, which is no success.
+#[test]
+fn a_stored_message_that_the_broker_does_not_support_is_an_error() {
+    let dir = dir("outbox-unsupported");
+    let store = dir.join("store");
+    let place = ["--store", text(&store), "-i", "plant", "-V", "5"];
+    let message = ["-t", "n", "-q", "2", "--patience", "0.1", "-m", "x"];
+    client("pub", NOBODY, &[&place[..], &message].concat(), "");
+    let server = RawServer::start(|mut stream, _| {
+        let _ = stream.read(&mut [0; 1000]);
+        // The property 0x24 is Maximum QoS.
+        let _ = stream.write_all(&[0x20, 5, 0, 0, 2, 0x24, 1]);
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let port = server.port.to_string();
+    let rest = [&place[..], &["-t", "n", "-q", "2", "-l"]].concat();
+    let ended = run(MQTT, &arguments("pub", &port, &rest), "");
+    assert_eq!(ended.code, Some(1), "{}{}", ended.stdout, ended.stderr);
+    let expected = "1 messages of the store were not delivered";
+    assert!(ended.stderr.contains(expected), "{}", ended.stderr);
 }

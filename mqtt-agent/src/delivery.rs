@@ -97,7 +97,7 @@ impl Agent {
                     self.events.push_back(AgentEvent::Messages(Some(*id)));
                 }
             }
-            _ => self.put_to_others(number, waiting, overflow),
+            _ => self.put_to_others(number, waiting),
         }
     }
 
@@ -135,11 +135,17 @@ impl Agent {
             }
         }
         if to_others {
-            self.put_to_others(number, waiting, overflow);
+            self.put_to_others(number, waiting);
         }
     }
 
-    fn put_to_others(&mut self, number: u64, waiting: Queued, overflow: QoS0Overflow) {
+    fn put_to_others(&mut self, number: u64, waiting: Queued) {
+        // Without a reader of this inbox, its messages do not pause reading.
+        let overflow = if self.others_are_awaited() {
+            self.options.qos0_overflow
+        } else {
+            QoS0Overflow::DropOldest
+        };
         self.others.put(number, waiting, &self.options, overflow);
         if core::mem::take(&mut self.others.wanted) {
             self.events.push_back(AgentEvent::Messages(None));
@@ -200,13 +206,7 @@ impl Agent {
             return;
         }
         let waiting = self.hold(message, incoming, number, 1);
-        // Without a reader of this inbox, its messages do not pause reading.
-        let overflow = if self.others.is_read {
-            self.options.qos0_overflow
-        } else {
-            QoS0Overflow::DropOldest
-        };
-        self.put_to_others(number, waiting, overflow);
+        self.put_to_others(number, waiting);
     }
 
     /// Returns the next message of a subscription or, with `None`, the next message that matches no subscription.
@@ -520,9 +520,8 @@ impl Agent {
 
     /// Returns whether the program reads the unclaimed messages, or has subscribed in its options.
     fn others_are_awaited(&self) -> bool {
-        let asked = |route: &Route| {
-            matches!(route.receiver, Receiver::Others) && route.standing != SubscriptionState::Over
-        };
+        // The route of an UNSUBSCRIBE for filters of an earlier session has this receiver too, and no reader.
+        let asked = |route: &Route| matches!(route.receiver, Receiver::Others) && route.is_wanted();
         self.others.is_read || self.routes.iter().any(asked)
     }
 

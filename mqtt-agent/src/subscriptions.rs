@@ -223,8 +223,8 @@ impl Agent {
     }
 
     /// Gives up a subscription. [`AgentEvent::Unsubscribed`] reports the answer; one that has ended already
-    /// ([`Self::has_ended`]) has none. The program can still take messages that came before. A filter that another subscription of this agent has stays subscribed at the server, and has no code in the
-    /// answer.
+    /// ([`Self::has_ended`]) has none. The program can still take messages that came before. A filter that another subscription of
+    /// this agent has stays subscribed at the server, and has no code in the answer.
     pub fn unsubscribe(&mut self, id: RouteId, now: Instant) {
         self.subscriptions_change();
         // The server may know the filters from a kept session, or from a SUBSCRIBE whose answer was lost.
@@ -424,6 +424,8 @@ impl Agent {
             }
             Some(Receiver::Others) | None => {
                 self.routes.remove(index);
+                // The unclaimed messages may have no reader any more.
+                self.resume_reading();
             }
         }
     }

@@ -374,6 +374,15 @@ fn reading_does_not_pause_for_unclaimed_messages() {
         assert!(!story.agent.is_paused(), "{payload}");
     }
     assert_eq!(story.agent.dropped(None), 1);
+    // An UNSUBSCRIBE for their filter does not make them awaited: its answer would not be read.
+    let filters = [TopicFilter::new("a/#").expect("valid")];
+    let id = story.agent.unsubscribe_filters(&filters, story.now);
+    story.agent.forget(id, story.now);
+    for payload in ["4", "5"] {
+        story.message(QoS::AtMostOnce, 1, false, "a/b", payload);
+        assert!(!story.agent.is_paused(), "{payload}");
+    }
+    assert_eq!(story.agent.dropped(None), 3);
 }
 
 #[test]

@@ -73,7 +73,8 @@ impl From<Ended> for Outcome {
             Ended::NotSupported => Self::NotSupported,
             Ended::Sent => Self::Sent,
             Ended::Lost => Self::Lost,
-            Ended::InDoubt => Self::InDoubt,
+            // `Ended::InDoubt`, and an end that this version does not know.
+            _ => Self::InDoubt,
         }
     }
 }

@@ -84,6 +84,7 @@ impl Token {
 /// The end of a message or request that no packet of the peer reports.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
 pub enum Ended {
     /// The session was lost, or for SUBSCRIBE and UNSUBSCRIBE the connection. The packet may have arrived or not.
     InDoubt,

@@ -34,6 +34,8 @@ pub(crate) mod text;
 pub(crate) mod view;
 pub(crate) mod writer;
 
+// For `mqtt-session`, which chooses alike.
+#[doc(hidden)]
 pub use crate::tune::FAST;
 pub use fault::Fault;
 pub use frame::{Frame, frame, varint};

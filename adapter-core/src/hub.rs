@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Waker;
 use std::time::Duration;
@@ -76,6 +76,8 @@ pub(crate) struct HubState {
     /// Wakers of futures that wait for a change of the connection.
     pub(crate) watchers: Waiters,
     driver: Option<Waker>,
+    /// The waker of a driver that is to be woken without the lock.
+    woken: Option<Waker>,
     /// How many handles and streams exist.
     users: usize,
     /// How many streams take the unclaimed messages.
@@ -124,6 +126,45 @@ impl Drop for Driving {
     }
 }
 
+/// The state under the lock. A driver is woken after the unlock: an executor that has ended drops its task then, and with it
+/// [`Driving`], which locks the hub.
+#[derive(Debug)]
+pub(crate) struct Locked<'h> {
+    // The fields are dropped in this order.
+    state: MutexGuard<'h, HubState>,
+    wake: WakeLater,
+}
+
+/// Wakes when it is dropped.
+#[derive(Debug)]
+struct WakeLater(Option<Waker>);
+
+impl Drop for WakeLater {
+    fn drop(&mut self) {
+        self.0.take().into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Deref for Locked<'_> {
+    type Target = HubState;
+
+    fn deref(&self) -> &HubState {
+        &self.state
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut HubState {
+        &mut self.state
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        self.wake = WakeLater(self.state.woken.take());
+    }
+}
+
 /// How long the driver sends pending messages after the last handle and stream were dropped.
 pub const LINGER: Duration = Duration::from_secs(5);
 
@@ -147,6 +188,7 @@ impl Hub {
             room: Vec::new(),
             watchers: Waiters::default(),
             driver: None,
+            woken: None,
             users: 0,
             others: 0,
             #[cfg(feature = "store")]
@@ -161,10 +203,12 @@ impl Hub {
     }
 
     /// Ignores a poisoned lock: if the waker of a caller panics, the state is still valid.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, HubState> {
-        self.state
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    pub(crate) fn lock(&self) -> Locked<'_> {
+        let state = self.state.lock();
+        Locked {
+            state: state.unwrap_or_else(std::sync::PoisonError::into_inner),
+            wake: WakeLater(None),
+        }
     }
 
     pub(crate) fn now(&self) -> Instant {
@@ -480,10 +524,10 @@ impl HubState {
         self.room.drain(..).for_each(Waker::wake);
     }
 
-    /// Wakes the driver and removes its waker. The driver sets it again when it polls.
+    /// Wakes the driver after the unlock, and removes its waker. The driver sets it again when it polls.
     pub(crate) fn wake_driver(&mut self) {
         self.give_records();
-        self.driver.take().into_iter().for_each(Waker::wake);
+        self.woken = self.driver.take().or_else(|| self.woken.take());
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
@@ -135,4 +135,25 @@ fn a_message_that_nobody_awaits_is_counted_if_it_is_not_delivered() {
     let cx = &mut Context::from_waker(std::task::Waker::noop());
     assert_eq!(ticket.as_mut().poll(cx), Poll::Ready(Outcome::NotSupported));
     assert_eq!(handle.undelivered(), 1);
+}
+
+/// Drops the task of the driver when it is woken, as an executor that has ended.
+struct Ended(Mutex<Option<Driving>>);
+
+impl Wake for Ended {
+    fn wake(self: Arc<Self>) {
+        drop(self.0.lock().unwrap().take());
+    }
+}
+
+#[test]
+fn a_driver_that_is_dropped_when_it_is_woken_ends_the_client() {
+    let hub = Hub::new(Options::new("127.0.0.1", 1883));
+    let handle = Handle::new(&hub);
+    let driving = Driving::new(Arc::clone(&hub));
+    hub.set_driver(&Arc::new(Ended(Mutex::new(Some(driving)))).into());
+    let message = Outgoing::new(TopicName::from_static("a"), QoS::AtLeastOnce, b"x");
+    let mut ticket = pin!(handle.try_publish(&message).unwrap());
+    let cx = &mut Context::from_waker(std::task::Waker::noop());
+    assert_eq!(ticket.as_mut().poll(cx), Poll::Ready(Outcome::Closed));
 }

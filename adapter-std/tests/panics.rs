@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use mqtt_std::proto::QoS;
@@ -59,9 +60,15 @@ impl Split for Fragile {
 }
 
 /// Checks that a client whose transports are opened like this ends.
-fn ends(dial: impl FnMut() -> io::Result<Fragile> + Send + 'static) {
-    let handle = Handle::start_with(Options::new("127.0.0.1", 1883), dial);
+fn ends(mut dial: impl FnMut() -> io::Result<Fragile> + Send + 'static) {
+    // The client takes no message after its end, so it dials after the message.
+    let (published, is_published) = channel::<()>();
+    let handle = Handle::start_with(Options::new("127.0.0.1", 1883), move || {
+        let _ = is_published.recv();
+        dial()
+    });
     let mut ticket = handle.publish("a", QoS::AtLeastOnce, false, "x").unwrap();
+    drop(published);
     assert_eq!(ticket.wait_for(LONG), Some(Outcome::Closed));
     assert!(matches!(
         handle.timeout(LONG).wait_connected(),

@@ -1,6 +1,5 @@
 //! Stores the wakers of futures that wait for the same event. A future that is dropped takes its waker with it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -21,31 +20,37 @@ impl Place {
 pub(crate) struct Waiters {
     /// The number of the newest place. Numbers are not used again, so an old place never has the waker of another future.
     last: u64,
-    wakers: BTreeMap<u64, Waker>,
+    /// In the order of the numbers of their places. The memory stays, so that a future that waits again needs none.
+    wakers: Vec<(u64, Waker)>,
 }
 
 impl Waiters {
     /// Stores the waker of a future, in place of the one that it had.
     pub(crate) fn wait(&mut self, place: &mut Place, waker: &Waker) {
-        if let Some(known) = self.wakers.get_mut(&place.0) {
+        let at = self.position(place);
+        if let Some((_, known)) = at.and_then(|at| self.wakers.get_mut(at)) {
             known.clone_from(waker);
         } else {
             self.last += 1;
             *place = Place(self.last);
-            self.wakers.insert(self.last, waker.clone());
+            self.wakers.push((self.last, waker.clone()));
         }
     }
 
     /// Wakes and removes all.
     pub(crate) fn wake(&mut self) {
-        std::mem::take(&mut self.wakers)
-            .into_values()
-            .for_each(Waker::wake);
+        self.wakers.drain(..).for_each(|(_, waker)| waker.wake());
     }
 
     /// Removes the waker of a future that is dropped. The caller drops it without a lock, because that may drop a task.
     pub(crate) fn leave(&mut self, place: &Place) -> Option<Waker> {
-        self.wakers.remove(&place.0)
+        self.position(place).map(|at| self.wakers.remove(at).1)
+    }
+
+    fn position(&self, place: &Place) -> Option<usize> {
+        self.wakers
+            .binary_search_by_key(&place.0, |(number, _)| *number)
+            .ok()
     }
 }
 

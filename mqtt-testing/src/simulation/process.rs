@@ -182,7 +182,7 @@ impl World {
         let moment = self.tick_moment();
         if !self.crash_client(n, all, moment) {
             self.forget_client(n, moment);
-        } else if self.expectations.shards > 1 {
+        } else if self.expectations.shards > 1 || self.expectations.is_on_engine {
             self.expectations.lives[n].may_subscribe_again(moment);
         }
         let node = &mut self.nodes[n];

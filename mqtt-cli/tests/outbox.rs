@@ -173,22 +173,18 @@ fn content_when(file: &Path, is_expected: impl Fn(&str) -> bool) -> String {
     }
 }
 
+/// Returns the options of a subscription with a store.
+const fn lasting<'a>(store: &'a str, qos: &'a str) -> [&'a str; 8] {
+    ["--store", store, "-i", "reader", "-t", "n", "-q", qos]
+}
+
 /// Each kill comes when some of the messages of its round are printed, while the others are on their way.
 #[test]
 fn messages_are_printed_once_after_kills() {
     let dir = dir("outbox-sub");
     let (store, file) = (dir.join("store"), dir.join("printed"));
     let (broker, port) = broker();
-    let place = [
-        "--store",
-        text(&store),
-        "-i",
-        "reader",
-        "-t",
-        "n",
-        "-q",
-        "2",
-    ];
+    let place = lasting(text(&store), "2");
     client("sub", &port, &[&place[..], &["-E"]].concat(), "");
     let reader = [&place[..], &["--output", text(&file)]].concat();
     let (mut expected, mut early) = (String::new(), 0);
@@ -223,16 +219,7 @@ fn a_file_of_another_program_is_not_cut() {
     let dir = dir("outbox-foreign");
     let (store, file) = (dir.join("store"), dir.join("mine"));
     let (_broker, port) = broker();
-    let place = [
-        "--store",
-        text(&store),
-        "-i",
-        "reader",
-        "-t",
-        "n",
-        "-q",
-        "1",
-    ];
+    let place = lasting(text(&store), "1");
     client("sub", &port, &[&place[..], &["-E"]].concat(), "");
     fs::write(&file, "mine\n").unwrap();
     let reader = [&place[..], &["--output", text(&file), "-E"]].concat();

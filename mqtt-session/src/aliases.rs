@@ -1,5 +1,5 @@
 //! Topic aliases (5, section 3.3.2.3.4). One table has those of both directions. It ends with the connection
-//! (5 \[MQTT-3.3.2-7\]). Without the feature there are no aliases, and their types take no room.
+//! (5 \[MQTT-3.3.2-7\]). Without the feature there are no aliases.
 
 use mqtt_proto::wire::View;
 #[cfg(not(feature = "aliases"))]
@@ -9,19 +9,6 @@ use crate::engine::Engine;
 use crate::memory::Memory;
 use crate::problem::Problem;
 use crate::tune::{ALIASES, V5};
-
-/// How much of the table is used.
-#[cfg(feature = "aliases")]
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Aliases {
-    end: u32,
-    /// How many aliases were assigned to outgoing messages.
-    assigned: u16,
-}
-
-#[cfg(not(feature = "aliases"))]
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Aliases;
 
 impl Engine {
     /// Stores the topic alias of an incoming PUBLISH, if it has one.

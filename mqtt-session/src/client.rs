@@ -10,10 +10,10 @@ use crate::endpoint::endpoint;
 use crate::engine::{Engine, Role};
 use crate::error::{Refused, Violation};
 use crate::event::{Event, Outgoing, Receipt, Step, Token};
-use crate::link::Phase;
 use crate::memory::Memory;
 use crate::problem::Problem;
 use crate::progress::{Found, Progress};
+use crate::state::link::Phase;
 use crate::time::Instant;
 
 /// A client: its session, which outlives connections, and its connection. On a heap its type is `Client<'static>`; with lent

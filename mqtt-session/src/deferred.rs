@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::error::Refused;
 use crate::event::Outgoing;
 use crate::memory::Memory;
-use crate::slots::{Awaits, Slot};
+use crate::state::slot::{Awaits, DUE, OLD, Slot, YOUNG};
 
 /// When the record of a message to the server is written.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -29,41 +29,6 @@ pub enum Durable {
     /// the server would take for the first one, and lose (5 \[MQTT-4.4.0-1\]). A message that is recorded at once is recorded after all
     /// that were put off.
     WhenOffline(u32),
-}
-
-/// The age of a message whose record is put off, in the flags of [`Slot`]; 0 if the message has a record.
-const AGE: u8 = 0b11 << 4;
-const YOUNG: u8 = 1 << 4;
-const OLD: u8 = 2 << 4;
-/// The record is to be written as soon as it has room.
-const DUE: u8 = 3 << 4;
-
-/// Which records are put off, and until when.
-#[derive(Debug, Default)]
-pub(crate) struct Deferred {
-    /// Half of the time in milliseconds; 0 puts nothing off.
-    half: u32,
-    /// When ages advance, if a record is put off.
-    next: Option<u32>,
-    /// The time of the last publish.
-    now: u32,
-    /// A record that is due had no room.
-    waits: bool,
-}
-
-impl Slot {
-    /// Returns whether the message has no record because it was put off.
-    pub(crate) const fn is_deferred(&self) -> bool {
-        self.flags & AGE != 0
-    }
-
-    const fn has_age(&self, age: u8) -> bool {
-        self.flags & AGE == age
-    }
-
-    pub(crate) const fn set_age(&mut self, age: u8) {
-        self.flags = self.flags & !AGE | age;
-    }
 }
 
 /// Returns how many milliseconds are left until a time, which may have passed.

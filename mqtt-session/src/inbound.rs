@@ -20,124 +20,10 @@ use crate::error::Refused;
 use crate::event::Receipt;
 use crate::memory::Memory;
 use crate::problem::Problem;
+use crate::state::received::{
+    ACKNOWLEDGED, APPLICATION, COUNTED, QOS_1, Quality, RESTORED, ReceiveSlot,
+};
 use crate::tune::{BY_HAND, FAST, GROWS, JOURNAL, V5};
-
-/// A received message that has not ended. Its fields are private; firmware lends an array of them.
-#[derive(Clone, Copy, Debug)]
-pub struct ReceiveSlot {
-    id: u16,
-    #[cfg(feature = "by-hand")]
-    serial: u16,
-    state: u8,
-    #[cfg(feature = "by-hand")]
-    reason: ReasonCode,
-}
-
-/// The application has the message and has not acknowledged it.
-const APPLICATION: u8 = 1;
-/// The application has acknowledged the message. The packet waits for its turn, or for the peer to send the message again.
-const ACKNOWLEDGED: u8 = 2;
-/// The message has QoS 1; without this bit it has QoS 2.
-const QOS_1: u8 = 4;
-/// The message counts against the receive maximum of this side on this connection.
-const COUNTED: u8 = 8;
-/// An earlier process acknowledged it, and the peer has not sent it again: its place among the others is not known.
-const RESTORED: u8 = 16;
-
-impl ReceiveSlot {
-    /// A free slot, to fill an array with.
-    pub const EMPTY: Self = Self {
-        id: 0,
-        #[cfg(feature = "by-hand")]
-        serial: 0,
-        state: 0,
-        #[cfg(feature = "by-hand")]
-        reason: ReasonCode::Success,
-    };
-
-    #[inline]
-    const fn is(&self, state: u8) -> bool {
-        // Without acknowledgements by hand, an entry is always a message at QoS 2, and only this bit is used.
-        (BY_HAND || state & COUNTED != 0) && self.state & state != 0
-    }
-
-    #[inline]
-    const fn is_qos2(&self, id: u16) -> bool {
-        self.id == id && !self.is(QOS_1)
-    }
-
-    #[inline]
-    const fn set_serial(&mut self, number: u16) {
-        #[cfg(feature = "by-hand")]
-        {
-            self.serial = number;
-        }
-        let _ = number;
-    }
-
-    #[inline]
-    const fn serial(&self) -> u16 {
-        #[cfg(feature = "by-hand")]
-        return self.serial;
-        #[cfg(not(feature = "by-hand"))]
-        0
-    }
-
-    const fn set_reason(&mut self, reason: ReasonCode) {
-        #[cfg(feature = "by-hand")]
-        {
-            self.reason = reason;
-        }
-        let _ = reason;
-    }
-
-    const fn reason(&self) -> ReasonCode {
-        #[cfg(feature = "by-hand")]
-        return self.reason;
-        #[cfg(not(feature = "by-hand"))]
-        ReasonCode::Success
-    }
-
-    const fn quality(&self) -> Quality {
-        if self.is(QOS_1) {
-            Quality::One
-        } else {
-            Quality::Two
-        }
-    }
-
-    /// Returns the packet type that acknowledges it.
-    const fn answer(&self) -> PacketType {
-        if self.is(QOS_1) {
-            PacketType::PubAck
-        } else {
-            PacketType::PubRec
-        }
-    }
-}
-
-impl Default for ReceiveSlot {
-    fn default() -> Self {
-        Self::EMPTY
-    }
-}
-
-/// The quality of service of a message that is acknowledged.
-#[derive(Clone, Copy, Debug)]
-enum Quality {
-    One,
-    Two,
-}
-
-impl Quality {
-    /// Returns the counter of this quality of service.
-    const fn of(self, [one, two]: &mut [u16; 2]) -> &mut u16 {
-        match self {
-            Self::One => one,
-            Self::Two => two,
-        }
-    }
-}
 
 /// The kind of a message that arrived with a PUBLISH.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -214,11 +100,9 @@ impl Engine {
         if BY_HAND {
             self.session.serial = self.session.serial.wrapping_add(1);
         }
-        let mut entry = ReceiveSlot {
-            id,
-            state: COUNTED | if by_hand { APPLICATION } else { 0 } | if qos1 { QOS_1 } else { 0 },
-            ..ReceiveSlot::EMPTY
-        };
+        let quality = if qos1 { QOS_1 } else { 0 };
+        let state = COUNTED | quality | if by_hand { APPLICATION } else { 0 };
+        let mut entry = ReceiveSlot::new(id, state);
         entry.set_serial(self.session.serial);
         if !self.remember(m, entry) {
             return Err(Problem::ReceiveMaximum);
@@ -530,16 +414,9 @@ impl Engine {
     /// Restores a QoS 2 message of an earlier process that waits for PUBREL. Returns `false` if there is no room.
     #[cfg(feature = "journal")]
     pub(crate) fn restore_received(&mut self, m: &mut Memory<'_>, id: u16) -> bool {
-        let entry = ReceiveSlot {
-            id,
-            state: if self.by_hand() && !self.is_server() {
-                RESTORED
-            } else {
-                0
-            },
-            ..ReceiveSlot::EMPTY
-        };
-        self.remember(m, entry)
+        let waits = self.by_hand() && !self.is_server();
+        let state = if waits { RESTORED } else { 0 };
+        self.remember(m, ReceiveSlot::new(id, state))
     }
 
     /// Removes the entry of a QoS 2 message.

@@ -1,8 +1,5 @@
 //! The records of the state that outlives the process. A client writes them beside its outgoing bytes. A packet on which the peer
 //! relies leaves only when the records before it are stored; `docs/JOURNAL.md` has the table of the packets and their records.
-//!
-//! A barrier is a place in the stream of outgoing bytes, with a number of bytes of records. The bytes behind the place are sent when
-//! that many bytes of records are stored.
 
 use mqtt_journal::{Entry, Machine, Outgoing, Record};
 use mqtt_proto::num::{to_u32, to_usize};
@@ -10,132 +7,14 @@ use mqtt_proto::wire::View;
 use mqtt_proto::write::packet_len;
 use mqtt_proto::{PacketId, PacketType, PropertyId, Version};
 
-use crate::deferred::Deferred;
 use crate::engine::Engine;
 use crate::error::Refused;
 use crate::event::Outgoing as Message;
-use crate::log::{Barriers, Log, Needless};
 use crate::memory::Memory;
-use crate::notes::LastNote;
 use crate::outbound::prepare;
 use crate::outgoing::check_size;
-#[cfg(all(feature = "alloc", feature = "server"))]
-use crate::server_journal::Flows;
-use crate::slots::{Awaits, Slot};
-
-/// A flag of [`Slot`], beside those in `slots.rs`: the record of the message names an earlier session.
-const RECORD_DUE: u8 = 8;
-
-/// The journal is on the heap, because most machines have none.
-#[cfg(feature = "alloc")]
-pub(crate) type Boxed = alloc::boxed::Box<Journal>;
-#[cfg(not(feature = "alloc"))]
-pub(crate) type Boxed = Journal;
-
-/// The records of one client, and the outgoing bytes that wait for them.
-#[derive(Debug, Default)]
-pub(crate) struct Journal {
-    pub(crate) log: Log,
-    /// How many bytes of records were written, and how many of them are stored.
-    written: u64,
-    pub(crate) stored: u64,
-    /// How many bytes the transport took on this connection.
-    pub(crate) sent: u64,
-    /// Places in the stream of outgoing bytes, each with the bytes of records that must be stored before the bytes behind it are sent.
-    pub(crate) barriers: Barriers,
-    /// The serial number of the session.
-    pub(crate) serial: u32,
-    /// The clean flag of the last record of the session.
-    pub(crate) clean: bool,
-    /// The order number of the last message that took an identifier.
-    pub(crate) last: u64,
-    /// The machine that the first record names.
-    machine: Option<Machine>,
-    /// The note that the program stored with its last acknowledgement.
-    pub(crate) note: Option<LastNote>,
-    pub(crate) needless: Needless,
-    /// Whether the first record was read.
-    pub(crate) has_format: bool,
-    failed: bool,
-    /// Whether, before MQTT 5, a session that the server has and this client has not ends the connection.
-    pub(crate) refuses_unknown: bool,
-    pub(crate) deferred: Deferred,
-    /// The flows of a server, whose host writes the records. `None` in a client.
-    #[cfg(all(feature = "alloc", feature = "server"))]
-    pub(crate) flows: Option<Flows>,
-}
-
-impl Journal {
-    /// Returns whether this is the journal of a server, for which the host writes all records.
-    #[allow(clippy::unused_self, reason = "without servers")]
-    pub(crate) const fn is_of_server(&self) -> bool {
-        #[cfg(all(feature = "alloc", feature = "server"))]
-        return self.flows.is_some();
-        #[cfg(not(all(feature = "alloc", feature = "server")))]
-        false
-    }
-
-    /// Returns whether outgoing bytes wait for records. Those of a session that ends with its connection do not.
-    const fn may_wait(&self) -> bool {
-        #[cfg(all(feature = "alloc", feature = "server"))]
-        if let Some(flows) = &self.flows {
-            return flows.waits;
-        }
-        true
-    }
-
-    pub(crate) fn write(&mut self, m: &mut Memory<'_>, entry: &Entry<'_>) {
-        self.append(m, entry.encoded_len(), |room, _, _| entry.write(room));
-    }
-
-    /// Appends what `write` writes, which is of this length.
-    fn append(
-        &mut self,
-        m: &mut Memory<'_>,
-        len: Option<usize>,
-        write: impl FnOnce(&mut [u8], &[u8], &str) -> Option<usize>,
-    ) {
-        // Machines write only what was accepted, and that is never too long for a record.
-        let Some(len) = len else {
-            return;
-        };
-        // A record without room is not stored, so the packets that wait for it are never sent.
-        self.log.append(m, len, write);
-        self.written = self.written.saturating_add(u64::from(to_u32(len)));
-    }
-
-    pub(crate) fn machine(&self) -> Machine {
-        self.machine.unwrap_or(Machine::Client)
-    }
-
-    fn write_session(&mut self, m: &mut Memory<'_>, clean: bool) {
-        self.clean = clean;
-        let serial = self.serial;
-        let len = session(serial, clean, self.log.client_id(m)).encoded_len();
-        self.append(m, len, |room, _, client_id| {
-            session(serial, clean, client_id).write(room)
-        });
-    }
-
-    fn stored(&mut self, m: &mut Memory<'_>, n: usize) {
-        let n = self.log.remove_front(m, n);
-        self.stored = self.stored.saturating_add(u64::from(to_u32(n)));
-        while self
-            .barriers
-            .front()
-            .is_some_and(|(_, records)| *records <= self.stored)
-        {
-            self.barriers.pop_front();
-        }
-    }
-
-    /// Returns the number in the order of acceptance, which continues where the numbers of the session wrap.
-    fn order(&mut self, last: u32, number: u32) -> u64 {
-        let more = last.wrapping_sub(low_word(self.last));
-        self.last = self.last.wrapping_add(u64::from(more));
-        self.last.wrapping_sub(u64::from(last.wrapping_sub(number)))
-    }
-}
+use crate::state::log::Log;
+use crate::state::slot::{Awaits, Slot};
 
 /// The record of a message without its packet.
 #[derive(Clone, Copy)]
@@ -155,26 +34,6 @@ impl Kept {
             packet,
         };
         Entry::Outgoing(self.order, Some(message))
-    }
-}
-
-fn session(serial: u32, clean: bool, client_id: &str) -> Entry<'_> {
-    Entry::Session(mqtt_journal::Session {
-        serial,
-        clean,
-        client_id,
-    })
-}
-
-impl Slot {
-    /// Notes that the record of the message has to be written again.
-    pub(crate) const fn record_becomes_due(&mut self) {
-        self.flags |= RECORD_DUE;
-    }
-
-    const fn recorded(&mut self) {
-        self.flags &= !RECORD_DUE;
-        self.set_age(0);
     }
 }
 
@@ -392,7 +251,7 @@ impl Engine {
     /// Records a message again that is about to be sent, if its record is of an earlier session. Returns `false` while the new
     /// record has no room.
     pub(crate) fn record_again(&mut self, m: &mut Memory<'_>, slot: &mut Slot) -> bool {
-        if slot.flags & RECORD_DUE == 0 {
+        if !slot.record_is_due() {
             return true;
         }
         if !self.record_fits(m, to_usize(slot.len)) {
@@ -517,10 +376,4 @@ impl Engine {
             journal.write_session(m, clean);
         }
     }
-}
-
-/// Returns the lower half of an order number, which is the number in the session.
-pub(crate) fn low_word(order: u64) -> u32 {
-    let [.., a, b, c, d] = order.to_be_bytes();
-    u32::from_be_bytes([a, b, c, d])
 }

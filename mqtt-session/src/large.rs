@@ -1,98 +1,18 @@
 //! A PUBLISH that is not copied into the outgoing buffer: the transport takes its packet from where it is kept. What was in the
 //! buffer before goes first, and what is written there meanwhile goes after it.
 
-#[cfg(feature = "alloc")]
-use alloc::boxed::Box;
-
 use mqtt_proto::Publish;
 use mqtt_proto::num::{to_u32, to_usize};
 
 use crate::engine::Engine;
 use crate::error::Refused;
 use crate::event::{Ended, Token};
-use crate::link::Phase;
 use crate::memory::Memory;
 use crate::outbound::DUP;
-use crate::slots::{Awaits, Slot};
+use crate::state::large::{KEPT_IS_LARGE, Underway};
+use crate::state::link::Phase;
+use crate::state::slot::{Awaits, Slot};
 use crate::tune::{JOURNAL, LARGE};
-
-/// A packet that is kept in any case is large from this length on. Copying a longer one costs more than the restriction to one
-/// large packet at a time.
-pub(crate) const KEPT_IS_LARGE: usize = 16 << 10;
-
-/// The state of the large packet.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Underway {
-    /// The token of its slot.
-    token: Token,
-    /// How many of its bytes the transport has taken.
-    sent: u32,
-    /// The place in the outgoing buffer at which it is sent.
-    pub(crate) at: u32,
-    /// The value of `sent` at the last call of [`Large::moves`].
-    seen: u32,
-}
-
-/// The large packet that is on its way, if there is one. It is a pointer, because every connection has room for it.
-#[derive(Debug)]
-pub(crate) struct Large(#[cfg(feature = "alloc")] Option<Box<Underway>>);
-
-impl Large {
-    pub(crate) const NONE: Self = Self(
-        #[cfg(feature = "alloc")]
-        None,
-    );
-
-    #[inline]
-    pub(crate) fn get(&self) -> Option<&Underway> {
-        #[cfg(feature = "alloc")]
-        return self.0.as_deref();
-        #[cfg(not(feature = "alloc"))]
-        None
-    }
-
-    #[inline]
-    pub(crate) fn get_mut(&mut self) -> Option<&mut Underway> {
-        #[cfg(feature = "alloc")]
-        return self.0.as_deref_mut();
-        #[cfg(not(feature = "alloc"))]
-        None
-    }
-
-    /// Returns the token of the message whose packet is on its way.
-    #[inline]
-    pub(crate) fn token(&self) -> Option<Token> {
-        self.get().map(|large| large.token)
-    }
-
-    pub(crate) fn clear(&mut self) {
-        *self = Self::NONE;
-    }
-
-    /// Starts the packet of a slot. It is sent after the bytes of the outgoing buffer before `at`.
-    fn begin(&mut self, token: Token, at: u32) {
-        let underway = Underway {
-            token,
-            sent: 0,
-            at,
-            seen: u32::MAX,
-        };
-        *self = Self(
-            #[cfg(feature = "alloc")]
-            Some(Box::new(underway)),
-        );
-        let _ = underway;
-    }
-
-    /// Returns whether there is a large packet of which the transport took bytes since the last call. The first call returns
-    /// `true`.
-    pub(crate) fn moves(&mut self) -> bool {
-        self.get_mut().is_some_and(|large| {
-            let before = core::mem::replace(&mut large.seen, large.sent);
-            before != large.sent
-        })
-    }
-}
 
 impl Engine {
     /// Returns bytes for the transport: those that lie together in memory.

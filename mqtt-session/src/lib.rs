@@ -32,6 +32,7 @@ mod client;
 #[cfg(feature = "server")]
 mod server;
 
+mod connection;
 mod endpoint;
 mod engine;
 mod inbound;
@@ -44,6 +45,7 @@ mod receive;
 mod requests;
 mod search;
 mod slots;
+mod state;
 
 #[cfg(feature = "journal")]
 mod deferred;
@@ -54,8 +56,6 @@ mod journal;
 mod journal;
 
 #[cfg(feature = "journal")]
-mod log;
-#[cfg(feature = "journal")]
 mod notes;
 #[cfg(feature = "journal")]
 mod restoring;
@@ -64,7 +64,6 @@ mod server_journal;
 
 mod aliases;
 mod keep_alive;
-mod link;
 mod problem;
 mod progress;
 
@@ -90,7 +89,6 @@ pub use error::{Closed, Refused, Violation};
 #[cfg(feature = "server")]
 pub use event::ServerEvent;
 pub use event::{Ended, Event, Incoming, Outgoing, Receipt, Step, Token};
-pub use inbound::ReceiveSlot;
 #[cfg(feature = "alloc")]
 pub use memory::Heap;
 pub use memory::{Lent, Memory};
@@ -100,7 +98,8 @@ pub use mqtt_proto as proto;
 #[cfg(feature = "server")]
 pub use server::{Server, WillDue};
 #[cfg(all(feature = "alloc", feature = "journal", feature = "server"))]
-pub use server_journal::Change;
-pub use slots::Slot;
+pub use state::flows::Change;
+pub use state::received::ReceiveSlot;
+pub use state::slot::Slot;
 pub use supervisor::{BackOff, NextDial, Supervisor};
 pub use time::Instant;

@@ -6,8 +6,8 @@ use alloc::{boxed::Box, vec::Vec};
 #[cfg(any(feature = "alloc", feature = "server"))]
 use core::mem;
 
-use crate::inbound::ReceiveSlot;
-use crate::slots::Slot;
+use crate::state::received::ReceiveSlot;
+use crate::state::slot::Slot;
 
 /// Memory on the heap. It grows as needed, up to the limits of the [`crate::Config`], and allocates nothing before its first
 /// use.

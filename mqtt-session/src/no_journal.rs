@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::error::Refused;
 use crate::event::Outgoing;
 use crate::memory::Memory;
-use crate::slots::{Awaits, Slot};
+use crate::state::slot::{Awaits, Slot};
 
 impl Engine {
     #[inline]

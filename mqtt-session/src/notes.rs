@@ -3,75 +3,15 @@
 //! A note is in the record of the message that it was stored with, so that a crash leaves both or none. When that message's
 //! identifier is free, its record stays for the note until a later note is written.
 
-use mqtt_journal::{Entry, Fault, MAX_NOTE, Note, Received};
+use mqtt_journal::{Entry, Fault, MAX_NOTE, Received};
 use mqtt_proto::{PacketId, ReasonCode};
 
 use crate::engine::Engine;
 use crate::error::Refused;
 use crate::event::Receipt;
-use crate::journal::Journal;
 use crate::memory::Memory;
-
-#[cfg(feature = "alloc")]
-type Bytes = alloc::boxed::Box<[u8]>;
-
-/// At most [`MAX_NOTE`] bytes, and how many.
-#[cfg(not(feature = "alloc"))]
-#[derive(Debug)]
-struct Bytes([u8; MAX_NOTE], usize);
-
-#[cfg(not(feature = "alloc"))]
-impl From<&[u8]> for Bytes {
-    fn from(note: &[u8]) -> Self {
-        let mut bytes = [0; MAX_NOTE];
-        crate::bytes::copy(&mut bytes, note);
-        Self(bytes, note.len().min(MAX_NOTE))
-    }
-}
-
-#[cfg(not(feature = "alloc"))]
-impl core::ops::Deref for Bytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        self.0.get(..self.1).unwrap_or_default()
-    }
-}
-
-/// The note that is valid.
-#[derive(Debug)]
-pub(crate) struct LastNote {
-    /// The number of the note.
-    order: u64,
-    /// The packet identifier of the message in whose record it is.
-    pub(crate) id: PacketId,
-    bytes: Bytes,
-}
-
-impl LastNote {
-    fn as_note(&self) -> Note<'_> {
-        Note {
-            order: self.order,
-            bytes: &self.bytes,
-        }
-    }
-}
-
-impl Journal {
-    /// Writes the record of a message, with the note that is under its identifier.
-    fn write_received(&mut self, m: &mut Memory<'_>, id: PacketId, released: bool) {
-        let last = self.note.take();
-        let note = last.as_ref().filter(|last| last.id == id);
-        let received = Received {
-            serial: self.serial,
-            released,
-            note: note.map(LastNote::as_note),
-        };
-        let needless = released && note.is_none();
-        self.write(m, &Entry::Received(id, (!needless).then_some(received)));
-        self.note = last;
-    }
-}
+use crate::state::journal::Journal;
+use crate::state::note::LastNote;
 
 impl Engine {
     /// Records that the packet identifier of a received QoS 2 message stands for it until PUBREL.

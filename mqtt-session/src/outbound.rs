@@ -15,12 +15,12 @@ use crate::config::Offline;
 use crate::engine::Engine;
 use crate::error::Refused;
 use crate::event::{Ended, Outgoing, Token};
-use crate::large::KEPT_IS_LARGE;
 use crate::memory::Memory;
 use crate::outgoing::check_size;
 use crate::plain::Plain;
 use crate::problem::Problem;
-use crate::slots::{Awaits, Slot};
+use crate::state::large::KEPT_IS_LARGE;
+use crate::state::slot::{Awaits, Slot};
 use crate::tune::{ALIASES, FAST, JOURNAL, KEEPS_QOS_0, LARGE, POLICIES, V5};
 
 /// The DUP flag in the first byte of a PUBLISH.

@@ -8,8 +8,8 @@ use mqtt_proto::{PacketType, ReasonCode};
 use crate::bytes::{copy, move_down, part};
 use crate::engine::Engine;
 use crate::error::Refused;
-use crate::link::Phase;
 use crate::memory::Memory;
+use crate::state::link::Phase;
 use crate::tune::{JOURNAL, LARGE};
 
 /// Bytes that messages leave free. An acknowledgement takes at most 5. On a heap, [`Engine::answer_fits`] allows more, which a

@@ -9,36 +9,8 @@ use crate::inbound::Arrival;
 use crate::memory::Memory;
 use crate::problem::Problem;
 use crate::progress::{Found, Progress};
+use crate::state::link::Pieces;
 use crate::tune::PIECES;
-
-/// The message whose payload is arriving. Without the feature this takes no room, and there never is one.
-#[cfg(feature = "pieces")]
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Pieces {
-    /// How many bytes of the payload have not arrived yet.
-    left: u32,
-    /// The packet identifier; 0 at QoS 0.
-    id: u16,
-    /// The flags of the fixed header.
-    flags: u8,
-    /// Whether the application has the message already.
-    repeated: bool,
-}
-
-#[cfg(not(feature = "pieces"))]
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Pieces;
-
-impl Pieces {
-    /// Returns whether a payload is arriving.
-    #[inline]
-    pub(crate) const fn is_some(self) -> bool {
-        #[cfg(feature = "pieces")]
-        return self.left > 0;
-        #[cfg(not(feature = "pieces"))]
-        false
-    }
-}
 
 #[cfg(not(feature = "pieces"))]
 impl Engine {

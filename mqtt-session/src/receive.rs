@@ -6,11 +6,12 @@ use mqtt_proto::{PacketType, PropertyId, ReasonCode};
 
 use crate::engine::Engine;
 use crate::inbound::Arrival;
-use crate::link::{Phase, fingerprint};
 use crate::memory::Memory;
 use crate::pieces::may_be_in_pieces;
 use crate::problem::Problem;
 use crate::progress::{Found, Progress};
+use crate::state::link::Phase;
+use crate::state::session::fingerprint;
 use crate::tune::{FAST, JOURNAL, V5};
 
 impl Engine {

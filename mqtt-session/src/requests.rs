@@ -18,7 +18,7 @@ use crate::memory::Memory;
 use crate::outgoing::check_size;
 use crate::problem::Problem;
 use crate::progress::{Found, Progress};
-use crate::slots::{Awaits, Slot};
+use crate::state::slot::{Awaits, Slot};
 
 impl Engine {
     /// Sends SUBSCRIBE, and keeps the QoS that each filter asks for.

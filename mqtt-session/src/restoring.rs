@@ -5,11 +5,12 @@ use mqtt_proto::num::low_half;
 use mqtt_proto::{PacketId, QoS, Version};
 
 use crate::engine::Engine;
-use crate::journal::{Journal, low_word};
-use crate::link::fingerprint;
 use crate::memory::Memory;
 use crate::outbound::read_packet;
-use crate::slots::{Awaits, NO_LIMIT};
+use crate::slots::NO_LIMIT;
+use crate::state::journal::{Journal, low_word};
+use crate::state::session::fingerprint;
+use crate::state::slot::Awaits;
 
 impl Engine {
     /// Takes a record of an earlier process.

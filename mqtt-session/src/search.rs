@@ -2,7 +2,7 @@
 
 use mqtt_proto::num::{low_half, to_usize};
 
-use crate::slots::Slot;
+use crate::state::slot::Slot;
 use crate::work::looked;
 
 /// Up to this number of slots, comparing each is faster than a search.

@@ -7,14 +7,16 @@ use mqtt_proto::{
 };
 
 use crate::config::Config;
+use crate::connection::written_properties;
 use crate::endpoint::endpoint;
 use crate::engine::{Engine, Role, Terms};
 use crate::error::{Refused, Violation};
 use crate::event::{Outgoing, Receipt, ServerEvent, Step, Token};
-use crate::link::{Phase, fingerprint, written_properties};
 use crate::memory::Memory;
 use crate::problem::Problem;
 use crate::progress::{Found, Progress};
+use crate::state::link::Phase;
+use crate::state::session::fingerprint;
 use crate::time::Instant;
 
 /// The server's state of one client: the session, which outlives connections, and the connection. On a heap its type is

@@ -2,58 +2,13 @@
 //! The machine reports each change to the host, and holds outgoing packets until the records of the host are stored. Positions count
 //! the bytes of the host's journal.
 
-use alloc::collections::VecDeque;
-
 use mqtt_proto::{PacketId, Version};
 
 use crate::error::Refused;
 use crate::event::{Outgoing, Receipt, Token};
-use crate::journal::Journal;
 use crate::server::Server;
-use crate::slots::Awaits;
-
-/// A change that the host of a server must record.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Change {
-    /// PUBREC came for a message: from now on PUBREL is sent, and the message never again.
-    Released(Token),
-    /// PUBREL came: the identifier of a message from the client is free.
-    Freed(PacketId),
-}
-
-/// The changes that a server reports to its host, and whether its packets wait for records.
-#[derive(Debug, Default)]
-pub(crate) struct Flows {
-    changes: VecDeque<Change>,
-    /// Whether the machine holds the packets of flows. If not, only those that the host holds by a call wait for records.
-    pub(crate) waits: bool,
-}
-
-impl Flows {
-    pub(crate) fn released(&mut self, token: Token) {
-        if self.waits {
-            self.changes.push_back(Change::Released(token));
-        }
-    }
-
-    pub(crate) fn freed(&mut self, id: PacketId) {
-        if self.waits {
-            self.changes.push_back(Change::Freed(id));
-        }
-    }
-}
-
-/// The records that a barrier waits for, while the host has not yet said which they are.
-const UNKNOWN: u64 = u64::MAX;
-
-impl Journal {
-    /// Holds the outgoing bytes from this place on, until records are stored that the host is about to write.
-    pub(crate) fn hold(&mut self, place: u64) {
-        if self.barriers.back().map(|(_, records)| *records) != Some(UNKNOWN) {
-            self.barriers.push_back((place, UNKNOWN));
-        }
-    }
-}
+use crate::state::flows::{Change, UNKNOWN};
+use crate::state::slot::Awaits;
 
 impl Server<'_> {
     /// Makes the machine report changes ([`Self::take_change`]) and hold bytes until the host has stored its records

@@ -1,17 +1,12 @@
 //! The state that ends with the network connection. The next connection replaces all of it, so nothing of the last one can
 //! stay.
 
-use mqtt_proto::num::{low_half, to_usize};
-use mqtt_proto::wire::Reader;
 use mqtt_proto::{Properties, PropertyId, ReasonCode, Subscription, Version};
 
-use crate::aliases::Aliases;
+use super::times::Times;
 use crate::config::Config;
-use crate::engine::Engine;
 use crate::error::Refused;
 use crate::event::Outgoing;
-use crate::keep_alive::Times;
-use crate::pieces::Pieces;
 
 /// The phase of a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -81,6 +76,48 @@ impl Limits {
     }
 }
 
+/// The message whose payload is arriving. Without the feature this takes no room, and there never is one.
+#[cfg(feature = "pieces")]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pieces {
+    /// How many bytes of the payload have not arrived yet.
+    pub(crate) left: u32,
+    /// The packet identifier; 0 at QoS 0.
+    pub(crate) id: u16,
+    /// The flags of the fixed header.
+    pub(crate) flags: u8,
+    /// Whether the application has the message already.
+    pub(crate) repeated: bool,
+}
+
+#[cfg(not(feature = "pieces"))]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pieces;
+
+impl Pieces {
+    /// Returns whether a payload is arriving.
+    #[inline]
+    pub(crate) const fn is_some(self) -> bool {
+        #[cfg(feature = "pieces")]
+        return self.left > 0;
+        #[cfg(not(feature = "pieces"))]
+        false
+    }
+}
+
+/// How much of the table of topic aliases is used. Without the feature this takes no room.
+#[cfg(feature = "aliases")]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Aliases {
+    pub(crate) end: u32,
+    /// How many aliases were assigned to outgoing messages.
+    pub(crate) assigned: u16,
+}
+
+#[cfg(not(feature = "aliases"))]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Aliases;
+
 impl Link {
     pub(crate) fn new(version: Version, config: &Config) -> Self {
         Self {
@@ -106,58 +143,6 @@ impl Link {
     }
 }
 
-impl Engine {
-    /// Stores what one side announces in CONNECT or CONNACK. If it is `ours`, the peer has to keep to it, otherwise this side
-    /// has to. Returns the keep-alive that a server demands.
-    pub(crate) fn announced(&mut self, ours: bool, block: &[u8]) -> Option<u16> {
-        let in_connect = ours != self.is_server();
-        let link = &mut self.link;
-        let limits = if ours {
-            &mut link.ours
-        } else {
-            &mut link.peers
-        };
-        let mut keep_alive = None;
-        let mut block = Reader::new(block);
-        while let Some(property) = block.next_property() {
-            let number = property.number;
-            match property.id {
-                // 5 [MQTT-3.2.2-15], [MQTT-3.2.2-17], [MQTT-3.1.2-24], [MQTT-3.1.2-26]
-                PropertyId::ReceiveMaximum => limits.receive_maximum = low_half(number),
-                PropertyId::TopicAliasMaximum => limits.aliases = low_half(number),
-                PropertyId::MaximumPacketSize => limits.packet = number.min(limits.packet),
-                // 5 [MQTT-3.1.2-21]
-                PropertyId::ServerKeepAlive => keep_alive = Some(low_half(number)),
-                PropertyId::AssignedClientIdentifier => link.client = fingerprint(property.bytes),
-                PropertyId::AuthenticationMethod if in_connect => link.authenticates = true,
-                id if !ours => link.unsupported.told(id, number),
-                _ => {}
-            }
-        }
-        link.peers.aliases = link.peers.aliases.min(self.config.most_aliases());
-        keep_alive
-    }
-}
-
-/// Returns the properties of an encoded packet of MQTT 5 that has `before` bytes before them in its body.
-pub(crate) fn written_properties(packet: &[u8], before: usize) -> &[u8] {
-    let mut body = Reader::new(packet);
-    body.u8();
-    body.varint();
-    body.take(before);
-    let len = body.varint();
-    body.take(to_usize(len))
-}
-
-/// Returns a hash of a client identifier (FNV-1a). Its four bytes are enough to distinguish the few identifiers that one
-/// application uses. It is never 0, which stands for no client.
-pub(crate) fn fingerprint(client_id: &[u8]) -> u32 {
-    let hash = client_id.iter().fold(0x811C_9DC5_u32, |hash, byte| {
-        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
-    });
-    if hash == 0 { u32::MAX } else { hash }
-}
-
 /// The features that the server does not support according to its CONNACK (5, sections 3.2.2.3.4 to 3.2.2.3.13), a bit for each.
 /// A client must not send them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -176,7 +161,7 @@ const RETAINED: u8 = 1;
 
 impl Unsupported {
     /// Stores a property of the server's CONNACK.
-    const fn told(&mut self, property: PropertyId, value: u32) {
+    pub(crate) const fn told(&mut self, property: PropertyId, value: u32) {
         // A maximum QoS is 0 or 1, so QoS 2 is not supported in any case.
         let (never, at_0) = match property {
             PropertyId::MaximumQoS => (QOS_2, QOS_1),

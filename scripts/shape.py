@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Checks that no Rust file, function or list of parameters is longer than the limits below.
+"""Checks that no Rust file, function or list of parameters is longer than the limits below, and that the files of the pure cores do
+not import each other in large circles.
 
 A file counts with all its lines. A function counts from the line of `fn` to its closing brace; `self` is no parameter. EXCEPTIONS
 lists the files that may exceed limits for now. An exception that is not needed any more is an error as well."""
@@ -10,6 +11,8 @@ import subprocess
 import sys
 
 FILE, FUNCTION, PARAMETERS = 600, 60, 5
+# In these folders at most so many files import each other in a circle.
+LAYERED, CIRCLE = ["mqtt-proto/src", "mqtt-session/src"], 3
 # Path to the limits that it may exceed.
 EXCEPTIONS = {
 }
@@ -19,6 +22,8 @@ root = pathlib.Path(__file__).resolve().parent.parent
 LITERAL = re.compile(
     r"//[^\n]*|/\*.*?\*/|b?r(#*)\".*?\"\1|b?\"(?:\\.|[^\"\\])*\"|b?'(?:\\(?:x..|u\{[^}]*\}|.)|[^'\\\n])'", re.S
 )
+TESTS = re.compile(r"#\[cfg\((?:all\()?test\b[^\n]*\s+(?:#\[[^\n]*\s+)*mod \w+ \{")
+USED = re.compile(r"(\bpub(?:\([^)]*\))?\s+)?\buse\s+([^;]+);|\b(?:crate|super)(?:::\w+)+")
 FUNCTION_NAME = re.compile(r"\bfn\s+(\w+)\s*")
 
 
@@ -89,6 +94,73 @@ def check(path):
             yield "parameters", f"{path}:{line}: `{name}` has {count} parameters, at most {PARAMETERS}"
 
 
+def expanded(tree):
+    """The paths of a `use`, each as a list of names."""
+    head, brace, rest = tree.partition("{")
+    if not brace:
+        return [re.sub(r"\s+as\s+\w+", "", tree).strip().split("::")]
+    parts, depth = [""], 0
+    for character in rest.rpartition("}")[0]:
+        depth += (character == "{") - (character == "}")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [path for part in parts if part.strip() for path in expanded(head.strip() + part.strip())]
+
+
+class Imports:
+    """Which files of a folder import which others, without what is only for tests. A name that a file re-exports is imported from the
+    file that has it."""
+
+    def __init__(self, folder):
+        self.files, self.exported, self.imported = {}, {}, {}
+        for path in sorted((root / folder).rglob("*.rs")):
+            names = path.relative_to(root / folder).with_suffix("").parts
+            module = tuple(name for name in names if name not in ("lib", "mod"))
+            text = LITERAL.sub(blank, path.read_text())
+            while tests := TESTS.search(text):
+                text = text[: tests.start()] + text[closing(text, tests.end() - 1, "{}") :]
+            self.files[module] = text
+        for module, text in self.files.items():
+            self.exported[module], self.imported[module] = {}, []
+            for public, tree, path in ((m.group(1), m.group(2), m.group()) for m in USED.finditer(text)):
+                for names in expanded(tree or path):
+                    if (names := self.absolute(module, names)) and public:
+                        self.exported[module][names[-1]] = names
+                    elif names:
+                        self.imported[module].append(names)
+
+    def absolute(self, module, names):
+        """A path from the root of the crate; empty if it leads to another crate."""
+        if names[0] == "crate":
+            return tuple(names[1:])
+        ours = names[0] == "super" or (*module, names[0]) in self.files
+        while names[0] == "super":
+            module, names = module[:-1], names[1:]
+        return (*module, *names) if ours else ()
+
+    def file_of(self, names, depth=0):
+        """The file that has what a path names."""
+        for end in range(len(names), -1, -1):
+            if names[:end] in self.files:
+                onward = self.exported[names[:end]].get(names[end] if end < len(names) else None)
+                return self.file_of(onward, depth + 1) if onward and depth < 5 else names[:end]
+
+    def circles(self):
+        """The sets of files of which each imports, through others, each other one."""
+        graph = {module: {self.file_of(names) for names in paths} for module, paths in self.imported.items()}
+        reached = {}
+        for module in graph:
+            seen, ahead = set(), [module]
+            while ahead:
+                new = graph[ahead.pop()] - seen
+                seen |= new
+                ahead += new
+            reached[module] = seen
+        return {frozenset(other for other in reached[one] if one in reached[other]) for one in graph if one in reached[one]}
+
+
 listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "*.rs"], cwd=root, capture_output=True, text=True, check=True)
 wrong, used = [], set()
 files = [path for path in listed.stdout.splitlines() if (root / path).exists()]
@@ -100,6 +172,11 @@ for path in files:
             wrong.append(sentence)
 for path, kinds in EXCEPTIONS.items():
     wrong += [f"{path}: the exception for its {kind} is not needed" for kind in kinds if (path, kind) not in used]
+for folder in LAYERED:
+    for circle in Imports(folder).circles():
+        if len(circle) > CIRCLE:
+            names = sorted("::".join(module) or "lib" for module in circle)
+            wrong.append(f"{folder}: {len(circle)} files import each other in a circle: {', '.join(names)}")
 print(*wrong, sep="\n")
-print(f"{len(files)} files, {len(wrong)} of their parts too long")
+print(f"{len(files)} files, {len(wrong)} of their parts too long or in a circle")
 sys.exit(1 if wrong else 0)

@@ -17,12 +17,16 @@ use crate::memory::Memory;
 use crate::outgoing::check_size;
 use crate::search::{SCAN_LIMIT, find_among_many, search};
 use crate::state::slot::{Awaits, Slot};
-use crate::tune::{FAST, GROWS, KEEPS_QOS_0, LARGE};
+use crate::tune::{FAST, GROWS, KEEPS_QOS_0, LARGE, POLICIES};
 use crate::work::looked;
 
 /// How many bytes of memory stay allocated for kept packets when there are none: as many as outgoing packets have by default,
 /// so that windows of usual size do not allocate again and again.
 const KEPT_WHEN_EMPTY: usize = 256 << 10;
+
+/// Whether the settings limit the slots. In lent memory the table does; then messages are limited by the window, and requests by their
+/// own number.
+const LIMITED: bool = GROWS || POLICIES;
 
 /// For restored messages: an earlier process accepted them within its limits, which may have been higher.
 pub(crate) const NO_LIMIT: usize = usize::MAX;
@@ -169,7 +173,7 @@ impl Engine {
         len: usize,
         most: usize,
     ) -> Result<usize, Refused> {
-        if self.taken_slots() >= most.wrapping_add(usize::from(self.session.ended))
+        if LIMITED && self.taken_slots() >= most.wrapping_add(usize::from(self.session.ended))
             || !self.has_slot(m, most)
         {
             return Err(Refused::Full);
@@ -197,8 +201,8 @@ impl Engine {
     pub(crate) fn has_slot(&mut self, m: &mut Memory<'_>, most: usize) -> bool {
         let len = usize::from(self.session.len);
         let end = self.slots_start().wrapping_add(len);
-        // The number of dropped messages whose end was not fetched is limited as well.
-        self.taken_slots() < self.config.slots().max(most).saturating_mul(2)
+        // The number of dropped messages whose end was not fetched is limited as well. In lent memory, the table is their limit.
+        (!GROWS || self.taken_slots() < self.config.slots().max(most).saturating_mul(2))
             && (end < m.slots().len() || GROWS && self.make_table_room(m, end))
     }
 

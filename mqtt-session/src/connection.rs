@@ -8,7 +8,6 @@ use mqtt_proto::{Auth, Connect, Disconnect, PacketType, PropertyId, ReasonCode, 
 use crate::config::SessionLost;
 use crate::engine::Engine;
 use crate::error::Refused;
-use crate::event::Ended;
 use crate::memory::Memory;
 use crate::state::link::{Link, Phase};
 use crate::state::session::fingerprint;
@@ -41,15 +40,14 @@ impl Engine {
     /// doubt.
     pub(crate) fn park(&mut self, m: &mut Memory<'_>) {
         self.record_deferred(m);
-        for index in 0..usize::from(self.session.len) {
-            let Some(slot) = self.slot_mut(m, index) else {
-                break;
-            };
+        self.end_in_doubt(m, &|slot| {
             slot.disconnected();
-            if slot.awaits.is_request() {
-                self.end_empty(m, index, Ended::InDoubt);
+            let ends = slot.awaits.is_request();
+            if ends {
+                slot.len = 0;
             }
-        }
+            ends
+        });
         let link = &mut self.link;
         (link.in_flight, link.in_flight_qos2, link.cursor) = (0, 0, 0);
         self.received_disconnected(m);
@@ -102,15 +100,13 @@ impl Engine {
     /// of MQTT 5 lose it in an earlier version.
     pub(crate) fn set_version(&mut self, m: &mut Memory<'_>, version: Version) {
         if V5 && version.is_v5() != self.session.version.is_v5() {
-            for index in 0..usize::from(self.session.len) {
-                if self
-                    .slots(m)
-                    .get(index)
-                    .is_some_and(|slot| !slot.has_ended() && slot.awaits != Awaits::PUBCOMP)
-                {
-                    self.end_empty(m, index, Ended::InDoubt);
+            self.end_in_doubt(m, &|slot| {
+                let ends = !slot.has_ended() && slot.awaits != Awaits::PUBCOMP;
+                if ends {
+                    slot.len = 0;
                 }
-            }
+                ends
+            });
             if !version.is_v5() {
                 self.forget_reasons(m);
             }
@@ -135,16 +131,11 @@ impl Engine {
     pub(crate) fn session_lost(&mut self, m: &mut Memory<'_>) {
         self.clear_received();
         let hand_back = POLICIES && self.config.session_lost() == SessionLost::HandBack;
-        for index in 0..usize::from(self.session.len) {
-            let Some(slot) = self.slot_mut(m, index) else {
-                break;
-            };
+        self.end_in_doubt(m, &|slot| {
             let was_dup = slot.is_dup();
             slot.is_new_again();
-            if slot.awaits == Awaits::PUBCOMP || hand_back && was_dup {
-                self.end(m, index, Ended::InDoubt);
-            }
-        }
+            slot.awaits == Awaits::PUBCOMP || hand_back && was_dup
+        });
     }
 
     /// Discards the session at once.

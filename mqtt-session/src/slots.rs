@@ -364,6 +364,15 @@ impl Engine {
         }
     }
 
+    /// Ends in doubt those messages and requests for which `ends` returns `true`, in their order.
+    pub(crate) fn end_in_doubt(&mut self, m: &mut Memory<'_>, ends: &dyn Fn(&mut Slot) -> bool) {
+        for index in 0..usize::from(self.session.len) {
+            if self.slot_mut(m, index).is_some_and(ends) {
+                self.end(m, index, Ended::InDoubt);
+            }
+        }
+    }
+
     /// Ends a message or request as [`Self::end`] does, and frees its bytes, which are not needed any more.
     pub(crate) fn end_empty(&mut self, m: &mut Memory<'_>, index: usize, how: Ended) {
         self.end(m, index, how);

@@ -19,6 +19,7 @@ use crate::memory::Memory;
 use crate::outgoing::check_size;
 use crate::plain::Plain;
 use crate::problem::Problem;
+use crate::progress::{Found, Progress};
 use crate::state::large::KEPT_IS_LARGE;
 use crate::state::slot::{Awaits, Slot};
 use crate::tune::{ALIASES, FAST, JOURNAL, KEEPS_QOS_0, LARGE, POLICIES, V5};
@@ -33,6 +34,8 @@ enum Next {
     Done,
     /// PUBREL is sent, and PUBCOMP is awaited.
     Release,
+    /// The answer to a request that was not made is ignored.
+    Nothing,
     /// The acknowledgement does not fit what was sent.
     Wrong,
 }
@@ -48,6 +51,8 @@ fn next(awaits: Awaits, packet: u8, failed: bool) -> Next {
         Next::Release
     } else if awaits == Awaits::answer(packet) {
         Next::Done
+    } else if Awaits::answer(packet).is_request() {
+        Next::Nothing
     } else {
         Next::Wrong
     }
@@ -422,35 +427,40 @@ impl Engine {
         (V5 && self.link.unsupported.lacked(first) != 0).then_some(Ended::NotSupported)
     }
 
-    /// Handles PUBACK, PUBREC or PUBCOMP. Returns the token of the message that it ended, if it ended one. Waiting messages may
-    /// be sent then.
+    /// Handles the answer to a message or request: PUBACK, PUBREC, PUBCOMP, SUBACK or UNSUBACK. Waiting messages may be sent
+    /// then.
     #[inline]
-    pub(crate) fn acknowledged(
+    pub(crate) fn answered(
         &mut self,
         m: &mut Memory<'_>,
-        view: &View<'_>,
-    ) -> Result<Option<Token>, Problem> {
-        let failed = view.reason >= 0x80;
-        let Some(index) = self.find(m, view.id) else {
-            // An acknowledgement may be repeated without fault. PUBREL answers a PUBREC without a message, so that the receiver
-            // can forget the identifier.
-            if view.kind == kind::PUBREC && !failed {
-                self.acknowledgement(m, PacketType::PubRel, view.id, ReasonCode::Success);
+        progress: &mut Progress<'_>,
+    ) -> Result<(), Problem> {
+        let (kind, id) = (progress.view.kind, progress.view.id);
+        let failed = progress.view.reason >= 0x80;
+        // 3.1.1 [MQTT-2.3.1-7], 5 [MQTT-2.2.1-6]: the answer has the identifier of its request.
+        let Some(index) = self.find(m, id) else {
+            // An answer may be repeated without fault. PUBREL answers a PUBREC without a message, so that the receiver can forget
+            // the identifier.
+            if kind == kind::PUBREC && !failed {
+                self.acknowledgement(m, PacketType::PubRel, id, ReasonCode::Success);
             }
-            return Ok(None);
+            return Ok(());
         };
         let Some(slot) = self.slot_mut(m, index) else {
-            return Ok(None);
+            return Ok(());
         };
-        let token = slot.token();
-        match next(slot.awaits, view.kind, failed) {
+        match next(slot.awaits, kind, failed) {
             Next::Done => {
                 let slot = *slot;
+                (progress.found, progress.token) = (Found::Acknowledged, slot.token());
+                if slot.awaits.is_request() {
+                    self.request_answered(m, &slot, progress)?;
+                }
                 self.record_end(m, &slot);
                 self.leave(&slot);
                 self.remove(m, index);
                 self.pump(m);
-                Ok(Some(token))
+                Ok(())
             }
             Next::Release => {
                 let before = *slot;
@@ -460,9 +470,10 @@ impl Engine {
                 }
                 // 3.1.1 [MQTT-4.6.0-4], 5 [MQTT-4.6.0-4]: PUBREL follows each PUBREC at once. 5 [MQTT-3.6.2-1]: its reason is
                 // success.
-                self.acknowledgement(m, PacketType::PubRel, view.id, ReasonCode::Success);
-                Ok(None)
+                self.acknowledgement(m, PacketType::PubRel, id, ReasonCode::Success);
+                Ok(())
             }
+            Next::Nothing => Ok(()),
             Next::Wrong => Err(Problem::WrongAck),
         }
     }
@@ -534,7 +545,13 @@ mod tests {
         ];
         let requests = [Awaits::answer(kind::SUBACK), Awaits::answer(kind::UNSUBACK)];
         for awaits in messages.into_iter().chain(requests) {
-            for packet in [kind::PUBACK, kind::PUBREC, kind::PUBCOMP] {
+            for packet in [
+                kind::PUBACK,
+                kind::PUBREC,
+                kind::PUBCOMP,
+                kind::SUBACK,
+                kind::UNSUBACK,
+            ] {
                 for failed in [false, true] {
                     let expected = match (awaits, packet) {
                         (Awaits::PUBACK, kind::PUBACK) | (Awaits::PUBCOMP, kind::PUBCOMP) => {
@@ -542,6 +559,13 @@ mod tests {
                         }
                         (Awaits::PUBREC, kind::PUBREC) if failed => Next::Done,
                         (Awaits::PUBREC | Awaits::PUBCOMP, kind::PUBREC) => Next::Release,
+                        (awaits, kind::SUBACK | kind::UNSUBACK) => {
+                            if awaits == Awaits::answer(packet) {
+                                Next::Done
+                            } else {
+                                Next::Nothing
+                            }
+                        }
                         _ => Next::Wrong,
                     };
                     assert_eq!(

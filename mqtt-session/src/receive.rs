@@ -77,7 +77,7 @@ impl Engine {
         }
         (progress.view.kind, progress.view.id, progress.consumed) = (packet, id, 4);
         self.heard(m, progress.now);
-        Some(self.acknowledgement_came(m, progress))
+        Some(self.answer_came(m, progress))
     }
 
     #[inline]
@@ -237,8 +237,9 @@ impl Engine {
                 self.learn_alias(m, &progress.view)?;
                 return self.message(m, progress);
             }
-            kind::PUBACK..=kind::PUBCOMP => return self.acknowledgement_came(m, progress),
-            kind::SUBACK | kind::UNSUBACK => return self.answered(m, progress),
+            kind::PUBACK..=kind::PUBCOMP | kind::SUBACK | kind::UNSUBACK => {
+                return self.answer_came(m, progress);
+            }
             kind::PINGRESP => {
                 self.link.times.answered();
                 progress.found = Found::Pong;
@@ -298,9 +299,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Handles PUBACK, PUBREC, PUBREL or PUBCOMP.
+    /// Handles PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK or UNSUBACK.
     #[inline]
-    fn acknowledgement_came(
+    fn answer_came(
         &mut self,
         m: &mut Memory<'_>,
         progress: &mut Progress<'_>,
@@ -312,8 +313,8 @@ impl Engine {
             (progress.found, progress.consumed) = (Found::Blocked, 0);
             // A peer that answers too early and takes nothing is silent nevertheless.
             self.link.times.unread = false;
-        } else if let Some(token) = self.acknowledged(m, &progress.view)? {
-            (progress.found, progress.token) = (Found::Acknowledged, token);
+        } else {
+            self.answered(m, progress)?;
         }
         Ok(())
     }

@@ -96,25 +96,15 @@ impl Engine {
         Ok(())
     }
 
-    /// Handles SUBACK or UNSUBACK. An answer without a request is ignored.
-    pub(crate) fn answered(
-        &mut self,
-        m: &mut Memory<'_>,
+    /// Handles the answer to a request: it must have one code for each filter, and may grant more than was asked for.
+    #[cold]
+    pub(crate) fn request_answered(
+        &self,
+        m: &Memory<'_>,
+        slot: &Slot,
         progress: &mut Progress<'_>,
     ) -> Result<(), Problem> {
         let view = &progress.view;
-        let awaits = Awaits::answer(view.kind);
-        // 3.1.1 [MQTT-2.3.1-7], 5 [MQTT-2.2.1-6]: the answer has the identifier of its request.
-        let Some(index) = self.find(m, view.id) else {
-            return Ok(());
-        };
-        let Some(slot) = self
-            .slots(m)
-            .get(index)
-            .filter(|slot| slot.awaits == awaits)
-        else {
-            return Ok(());
-        };
         let subscribes = view.kind == kind::SUBACK;
         progress.left = slot.len;
         // An UNSUBACK before MQTT 5 has no codes.
@@ -125,13 +115,11 @@ impl Engine {
         let mut pairs = view.body.iter().zip(slot.bytes(m.kept()));
         progress.granted_more =
             subscribes && pairs.any(|(code, asked)| *code < 0x80 && code > asked);
-        progress.token = slot.token();
         progress.found = if subscribes {
             Found::Subscribed
         } else {
             Found::Unsubscribed
         };
-        self.remove(m, index);
         Ok(())
     }
 }

@@ -354,7 +354,10 @@ impl Engine {
             }
             let index =
                 entries.partition_point(|entry| entry.serial().wrapping_sub(first) < distance);
-            return entries.get(index).is_some_and(wanted).then_some(index);
+            if entries.get(index).is_some_and(wanted) {
+                return Some(index);
+            }
+            // The numbers have passed the one of a message that was held for long.
         }
         entries.iter().position(wanted)
     }

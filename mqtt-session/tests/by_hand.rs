@@ -54,6 +54,9 @@ impl Trial {
     }
 
     fn receive(&mut self, qos: QoS) {
+        while self.open.iter().any(|open| open.id == self.id.get()) {
+            self.id = self.id.next();
+        }
         let id = self.id.get();
         self.solo.feed_publish(qos, id, false, "x");
         let [
@@ -141,6 +144,29 @@ proptest! {
     #[test]
     fn acknowledgements_go_out_in_the_order_of_the_messages(choices in proptest::collection::vec(any::<(u8, u8)>(), 0..200)) {
         acknowledge_in_any_order(&choices);
+    }
+}
+
+/// Receipts have serial numbers of 16 bits, so one of 65,536 later messages has the number of a message that the program holds.
+#[test]
+fn a_message_that_is_held_for_long_does_not_stop_others() {
+    use QoS::{AtLeastOnce, ExactlyOnce};
+    for (held, others) in [(ExactlyOnce, AtLeastOnce), (AtLeastOnce, ExactlyOnce)] {
+        let mut trial = Trial::new();
+        trial.receive(held);
+        for _ in 0..66_000 {
+            trial.receive(others);
+            // Three are on their way.
+            if trial.open.len() > 3 {
+                trial.acknowledge(1);
+                trial.check_sent();
+            }
+        }
+        for index in (0..trial.open.len()).rev() {
+            trial.acknowledge(index);
+        }
+        trial.check_sent();
+        assert!(trial.open.is_empty());
     }
 }
 

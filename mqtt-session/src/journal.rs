@@ -300,12 +300,16 @@ impl Engine {
         let Some(journal) = &mut self.journal else {
             return;
         };
-        if journal.log.client_id(m) != client_id {
+        let is_known = journal.log.client_id(m) == client_id;
+        if !is_known {
             journal.log.set_client_id(m, client_id);
         }
         if clean {
-            journal.serial = journal.serial.wrapping_add(1);
-            journal.write_session(m, true);
+            // While no CONNACK came, no packet of the session was sent, so a further request for it needs no record of its own.
+            if !(journal.clean && is_known) {
+                journal.serial = journal.serial.wrapping_add(1);
+                journal.write_session(m, true);
+            }
             self.wait_behind(0);
         }
     }

@@ -4,7 +4,8 @@ that shows it.
 
 With `--check` it writes nothing, and fails if the file is not up to date or a statement that binds a client or a server has
 no test or is cited nowhere in the source. Whom a statement binds is said in `scripts/statements.txt`; tests are those in the
-tables `statements! { ... }`; a statement is kept by the item of the source that cites it in a comment."""
+tables `statements! { ... }`; a statement is kept by the function that cites it in a comment. Other items that cite it (a constant,
+a field, a variant) are listed behind "see also" and do not count."""
 
 import pathlib
 import re
@@ -66,7 +67,8 @@ def indent(line):
 
 
 def item(lines, number):
-    """The name of the item that the comment or code in this line belongs to, with that of the item around it; None if no item does."""
+    """The name of the item that the comment or code in this line belongs to, with that of the item around it, and whether it is a
+    function; None if no item does."""
     line, names = number, []
     if lines[number].lstrip().startswith("//"):
         while line < len(lines) - 1 and re.match(r"\s*(//|#\[|$)", lines[line]):
@@ -74,7 +76,7 @@ def item(lines, number):
     level = indent(lines[line])
     if found := declaration.match(lines[line]):
         if found.group(1) == "fn":
-            return found.group(2)
+            return found.group(2), True
         names.append(found.group(2))
     elif lines[number].lstrip().startswith("///") and (found := inner.match(lines[line])):
         names.append(found.group(1))
@@ -86,19 +88,20 @@ def item(lines, number):
         level = indent(text) + (1 if text.lstrip()[0] in ")}]w" and text.rstrip().endswith("{") else 0)
         found = declaration.match(text)
         if found and found.group(1) == "fn":
-            return found.group(2)
+            return found.group(2), True
         if found and found.group(1) not in ("mod", "impl"):
             names.append(found.group(2))
         if level == 0:
             break
-    return "::".join(reversed(names[:2])) or None
+    return ("::".join(reversed(names[:2])), False) if names else None
 
 
 def citations(wrong):
-    """(version, statement) to the places that cite it: (file, item)."""
+    """(version, statement) to the places that cite it: (file, item, whether it is a function). `mqtt-cli` cites statements that other
+    programs break."""
     found = {}
     for path in sorted(root.glob("*/src/**/*.rs")):
-        if path.parts[len(root.parts)] in ("mqtt-testing", "benches"):
+        if path.parts[len(root.parts)] in ("mqtt-testing", "mqtt-cli", "benches"):
             continue
         lines, name = path.read_text().splitlines(), path.relative_to(root)
         for number, line in enumerate(lines):
@@ -112,7 +115,7 @@ def citations(wrong):
                 if place is None:
                     wrong.append(f"{name}:{number + 1}: {match.group(2)} is cited outside of any item")
                     continue
-                found.setdefault((version, match.group(2)), {})[str(name), place] = None
+                found.setdefault((version, match.group(2)), {})[str(name), *place] = None
     return found
 
 
@@ -125,13 +128,14 @@ def table_of(version, shown, cited, wrong):
         count[role] = count.get(role, 0) + 1
         test = shown.get((version, statement))
         places = list(cited.get((version, statement), {}))
-        if role != "none" and not places:
-            wrong.append(f"{version} {statement} is cited nowhere in the source")
+        if role != "none" and not any(function for _, _, function in places):
+            wrong.append(f"{version} {statement} is cited in no function of the source")
         if role != "none" and not test:
             wrong.append(f"{version} {statement} binds us and has no test")
         if role == "none" and not reason:
             wrong.append(f"{version} {statement} has neither a test nor a reason")
-        kept = ", ".join(f"`{place}` in [{file}](../{file})" for file, place in places)
+        kept, also = ([f"`{name}` in [{file}](../{file})" for file, name, function in places if function == wanted] for wanted in (True, False))
+        kept = "; see also ".join(", ".join(names) for names in (kept, also) if names)
         how = f"`{test[2]}` in [{pathlib.Path(test[1]).name}](../{test[1]})" if test else f"none: {reason}"
         rows.append(f"| {statement} | {role if role != 'none' else '-'} | {kept or '-'} | {how} |")
     return rows, count
@@ -146,11 +150,11 @@ def main():
     out = [
         "# Conformance",
         "",
-        "For each numbered statement of the standards: the items of the code that keep it, and the test that shows it.",
+        "For each numbered statement of the standards: the functions that keep it, and the test that shows it.",
         "`scripts/conformance.py` writes this file. CI checks that it is up to date, and that each statement that binds a client or a",
-        "server has both. An item keeps a statement if a comment on it or in it cites the statement. The tests for a server run the",
-        "broker over TCP on loopback, those for a client run the machine that all adapters drive, and those for WebSocket run the",
-        f"stages that both use. {len(shown)} statements have {len(scenarios)} tests; several statements may have the same one.",
+        "server has both. A function keeps a statement if a comment on it or in it cites the statement; behind \"see also\" are other",
+        "items that cite it. The tests for a server run the broker over TCP on loopback, those for a client run the machine that all",
+        f"adapters drive, and those for WebSocket run the stages that both use. {len(shown)} statements have {len(scenarios)} tests; several statements may have the same one.",
         "`scripts/mutations.py` breaks some of the rules and checks that the named tests fail.",
     ]
     for version in ("3.1.1", "5"):

@@ -154,7 +154,7 @@ impl Listener {
 /// # Errors
 /// The address is not an address of this machine, is in use, or must not be used.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    // 3.1.1 [MQTT-7.1.1-1] and [MQTT-7.0.0-2], 5 [MQTT-4.2.0-1]: TCP keeps the order of bytes and loses none, as MQTT needs.
+    // 3.1.1 [MQTT-7.1.1-1], 5 [MQTT-4.2.0-1]: TCP keeps the order of bytes and loses none, as MQTT needs.
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),

@@ -178,7 +178,7 @@ impl<H: Hooks> Broker<H> {
                 _ => ReasonCode::ServerUnavailable,
             }
         };
-        // 5 [MQTT-3.1.4-2] and [MQTT-4.12.0-4]
+        // 5 [MQTT-3.1.4-2] and [MQTT-4.12.0-4]; 3.1.1 [MQTT-3.2.2-4], 5 [MQTT-3.2.2-6]: without session present.
         let _ = connection.server.refuse(&ConnAck {
             reason: said,
             ..ConnAck::default()
@@ -210,7 +210,8 @@ impl<H: Hooks> Broker<H> {
         self.record_connected(index, key, session_expiry, before);
         let properties = self.announce(connect, assigned.as_deref(), data, session_expiry);
         let connack = ConnAck {
-            // 3.1.1 [MQTT-3.2.2-2], 5 [MQTT-3.2.2-3] 5 [MQTT-3.1.4-5], 3.1.1 [MQTT-3.1.4-4]: CONNACK reports success.
+            // 3.1.1 [MQTT-3.2.2-2] and [MQTT-3.2.2-3], 5 [MQTT-3.2.2-3]: CONNACK tells whether the server has the session.
+            // 3.1.1 [MQTT-3.1.4-4], 5 [MQTT-3.1.4-5]: CONNACK reports success.
             session_present: resumed,
             reason: ReasonCode::Success,
             properties: Properties::from(&properties[..]),

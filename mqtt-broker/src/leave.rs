@@ -185,7 +185,8 @@ impl<H: Hooks> Broker<H> {
         };
         let expiry_span = Duration::from_secs(u64::from(expiry));
         match (will_due, &session.will) {
-            // 5 [MQTT-3.1.2-8]: after its delay or with the session, whichever is first.
+            // 3.1.1 [MQTT-3.1.2-8]: at once, as there is no delay. 5 [MQTT-3.1.2-8]: after its delay or with the session,
+            // whichever is first.
             (WillDue::Yes, Some(will)) => {
                 session.will_at = Some(now.after(will.delay.min(expiry_span)));
             }
@@ -251,7 +252,8 @@ impl<H: Hooks> Broker<H> {
         if !self.may_still_publish(key, message.topic) {
             return;
         }
-        // 3.1.1 [MQTT-3.1.2-16] and [MQTT-3.1.2-17], 5 [MQTT-3.1.2-14] and [MQTT-3.1.2-15]
+        // 3.1.1 [MQTT-3.1.2-8], 5 [MQTT-3.1.2-8]: the will is published like a message of the client.
+        // 3.1.1 [MQTT-3.1.2-16] and [MQTT-3.1.2-17], 5 [MQTT-3.1.2-14] and [MQTT-3.1.2-15]: it is retained if it says so.
         if message.retain {
             self.retain(Some(key), &message, now);
         }

@@ -84,8 +84,8 @@ impl Store {
         }
     }
 
-    /// Renames the file of a damaged store, so that the next one is empty, and returns the new name. The server then tells
-    /// clients that they have no session (3.1.1 \[MQTT-3.2.2-3\], 5 \[MQTT-3.2.2-3\]).
+    /// Renames the file of a damaged store, so that the next one is empty, and returns the new name. A server that starts with
+    /// the empty store has no sessions, and tells clients so in CONNACK.
     ///
     /// # Errors
     /// Another process has the store open, or a call of the system fails.

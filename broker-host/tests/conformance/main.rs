@@ -62,7 +62,7 @@ statements! {
     format::wildcards_work_in_filters: [mqtt_3_8_3_2] [];
     format::an_empty_topic_closes: [mqtt_4_7_3_1] [mqtt_4_7_3_1];
     format::a_topic_has_65535_bytes_at_most: [mqtt_4_7_3_3] [mqtt_4_7_3_3];
-    format::packets_come_in_any_pieces: [mqtt_7_0_0_2 mqtt_7_1_1_1] [mqtt_4_2_0_1];
+    format::packets_come_in_any_pieces: [mqtt_7_1_1_1] [mqtt_4_2_0_1];
     format::a_protocol_violation_closes_its_connection_only: [mqtt_4_8_0_1] [mqtt_4_13_1_1 mqtt_4_13_2_1 mqtt_3_14_2_1];
     format::a_topic_alias_is_not_0: [] [mqtt_3_3_2_8];
 

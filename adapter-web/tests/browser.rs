@@ -37,7 +37,8 @@ fn built(name: &str) -> PathBuf {
     out
 }
 
-/// Runs a script of this folder with node. Its first arguments are the modules, Chromium, a page of the examples and the folder of its program.
+/// Runs a script of this folder with node. Its first arguments are the modules, Chromium, a page of the examples and the folder
+/// of its program.
 fn run_script(script: &str, chromium: &str, page: &str, folder: &Path, more: &[&str]) -> Ended {
     let script = format!("{OWN}/tests/{script}");
     let page = format!("{OWN}/examples/{page}");
@@ -47,8 +48,8 @@ fn run_script(script: &str, chromium: &str, page: &str, folder: &Path, more: &[&
     ended
 }
 
-/// A user types wrong and right passwords, strange topics and payloads, 1 MiB, uses the keyboard and a narrow window, and the broker is gone
-/// for a while.
+/// A user types wrong and right passwords, strange topics and payloads, 1 MiB, uses the keyboard and a narrow window, and the
+/// broker is gone for a while.
 #[test]
 fn a_page_for_users_withstands_what_they_do() {
     let Some(chromium) = chromium() else {

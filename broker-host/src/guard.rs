@@ -52,8 +52,8 @@ pub(crate) const WAITING: usize = 100;
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Guard {
-    /// The users that may connect; with `None`, all if [`Self::anonymous`] is set, and otherwise only those whom a certificate names. Default:
-    /// `None`.
+    /// The users that may connect; with `None`, all if [`Self::anonymous`] is set, and otherwise only those whom a certificate
+    /// names. Default: `None`.
     pub users: Option<Users>,
     /// The rules for publishing and subscribing; with `None`, all is allowed. Default: `None`.
     pub acl: Option<Acl>,

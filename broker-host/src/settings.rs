@@ -114,7 +114,8 @@ macro_rules! settings {
 
 settings! {
     general {
-    /// Address to listen on, as [mqtt|mqtts|ws|wss|any]://HOST:PORT, unix://PATH or, for the N-th socket of systemd, systemd:N; may have ?user-file=FILE&allow-anonymous=YES of its own; may be given several times. Default 127.0.0.1:1883
+    /// Address to listen on, as [mqtt|mqtts|ws|wss|any]://HOST:PORT, unix://PATH or, for the N-th socket of systemd, systemd:N;
+    /// may have ?user-file=FILE&allow-anonymous=YES of its own; may be given several times. Default 127.0.0.1:1883
     #[cfg_attr(feature = "clap", arg(long, value_name = "ADDRESS"))]
     #[serde(default, deserialize_with = "value")]
     bind: Vec<String>,
@@ -125,7 +126,8 @@ settings! {
     #[cfg_attr(feature = "clap", arg(long, value_name = "VERSION"))]
     #[serde(default, deserialize_with = "value")]
     protocol_versions: Vec<String>,
-    /// Number of clients that wait for the comparison of their password; beyond it, the oldest of the address with the most is refused as "server busy". Default 100
+    /// Number of clients that wait for the comparison of their password; beyond it, the oldest of the address with the most is
+    /// refused as "server busy". Default 100
     #[cfg_attr(feature = "clap", arg(long, value_name = "NUMBER"))]
     password_queue: usize,
     /// Seconds for which a correct password is not compared again; 0 turns this off. Default 3600
@@ -140,7 +142,8 @@ settings! {
     /// Number of probes without an answer that end a connection. Default 6
     #[cfg_attr(feature = "clap", arg(long, value_name = "NUMBER"))]
     tcp_keep_alive_probes: u8,
-    /// Number of threads that serve clients, each with a part of them; from 1 to 64. Default: as many as the store has parts; without a store one, or one for each core from four cores on
+    /// Number of threads that serve clients, each with a part of them; from 1 to 64. Default: as many as the store has parts;
+    /// without a store one, or one for each core from four cores on
     #[cfg_attr(feature = "clap", arg(long, value_name = "NUMBER"))]
     threads: usize,
     /// Address of this machine for /health and /metrics over HTTP. Default: none
@@ -164,7 +167,8 @@ settings! {
     /// Bytes in the store from which on nothing is accepted that must be stored. Default: limited by the disk only
     #[cfg_attr(feature = "clap", arg(long, value_name = "NUMBER", help_heading = "Store"))]
     store_limit: u64,
-    /// Servers of NATS with a replicated journal instead of a store, as nats://HOST:PORT,HOST:PORT. One process serves, or as many as there are shards, and the others with the same journal wait to take over
+    /// Servers of NATS with a replicated journal instead of a store, as nats://HOST:PORT,HOST:PORT. One process serves, or as
+    /// many as there are shards, and the others with the same journal wait to take over
     #[cfg_attr(feature = "clap", arg(long, value_name = "URL", help_heading = "Engine"))]
     engine: EngineUrl,
     /// Name of this process, which the others report. Needed with an engine
@@ -182,19 +186,23 @@ settings! {
     /// Seconds without an answer of the engine after which the broker ends. Default 60
     #[cfg_attr(feature = "clap", arg(long, value_name = "SECONDS", help_heading = "Engine"))]
     engine_patience: u32,
-    /// Number of processes that serve clients, each with a part of them; from 1 to 64, and never another one for the same journal. Default 1
+    /// Number of processes that serve clients, each with a part of them; from 1 to 64, and never another one for the same
+    /// journal. Default 1
     #[cfg_attr(feature = "clap", arg(long, value_name = "NUMBER", help_heading = "Engine"))]
     engine_shards: u8,
-    /// Send clients of MQTT 5 to the process that serves them, if it has a node address, instead of passing on what they send: true or false. Default false
+    /// Send clients of MQTT 5 to the process that serves them, if it has a node address, instead of passing on what they send:
+    /// true or false. Default false
     #[cfg_attr(feature = "clap", arg(long, value_name = "YES", num_args = 0..=1, default_missing_value = "true", require_equals = true, help_heading = "Engine"))]
     engine_redirect: bool,
-    /// Limit of bytes of passed clients that are under way to one process from all others, beside 8 KiB for each client; the same for all processes. Default 268435456
+    /// Limit of bytes of passed clients that are under way to one process from all others, beside 8 KiB for each client; the
+    /// same for all processes. Default 268435456
     #[cfg_attr(feature = "clap", arg(long, value_name = "NUMBER", help_heading = "Engine"))]
     engine_pipe_bytes: usize,
     /// Format of the log: text, or json for one JSON object in each line. Default text
     #[cfg_attr(feature = "clap", arg(long, value_name = "FORMAT"))]
     log_format: String,
-    /// Limit of TLS and WebSocket handshakes and awaited PROXY headers at the same time; the system keeps other clients waiting. Default 1000
+    /// Limit of TLS and WebSocket handshakes and awaited PROXY headers at the same time; the system keeps other clients
+    /// waiting. Default 1000
     #[cfg_attr(feature = "clap", arg(long, value_name = "NUMBER"))]
     handshakes: usize,
     }
@@ -223,7 +231,8 @@ settings! {
     /// Part of a client's certificate that is its user name: common-name, subject, dns-name, email or uri; no password is needed then
     #[cfg_attr(feature = "clap", arg(long, value_name = "PART", help_heading = "TLS and WebSocket"))]
     identity_as_username: String,
-    /// Application protocol (ALPN) that TLS clients may offer, such as mqtt; one that offers only others is refused. Can be given several times. Default: offers are ignored
+    /// Application protocol (ALPN) that TLS clients may offer, such as mqtt; one that offers only others is refused. Can be
+    /// given several times. Default: offers are ignored
     #[cfg_attr(feature = "clap", arg(long, value_name = "PROTOCOL", help_heading = "TLS and WebSocket"))]
     alpn: Vec<String>,
     /// Lowest version of TLS: 1.2 or 1.3. Default 1.2
@@ -232,7 +241,8 @@ settings! {
     /// Path of WebSocket; * accepts any. Default /mqtt
     #[cfg_attr(feature = "clap", arg(long, value_name = "PATH", help_heading = "TLS and WebSocket"))]
     websocket_path: String,
-    /// Origin of web pages that may connect, such as `https://app.example`, or none for clients without one; can be given several times. Default: all
+    /// Origin of web pages that may connect, such as `https://app.example`, or none for clients without one; can be given
+    /// several times. Default: all
     #[cfg_attr(feature = "clap", arg(long, value_name = "ORIGIN", help_heading = "TLS and WebSocket"))]
     origin: Vec<String>,
     /// Address or range of proxies that begin each connection with a PROXY protocol header; can be given several times
@@ -284,7 +294,8 @@ settings! {
     in_flight_bytes: u32 => in_flight_bytes,
     /// Limit of bytes of all connections: outgoing bytes, messages in flight, topic aliases. Default 536870912
     connection_bytes_total: usize => connection_bytes_total,
-    /// Limit of bytes of all connections' input that waits: packets that have not arrived completely or wait for their turn. Default 268435456
+    /// Limit of bytes of all connections' input that waits: packets that have not arrived completely or wait for their turn.
+    /// Default 268435456
     input_bytes_total: usize => input_bytes_total,
     /// Longest client identifier and user name, in bytes. Default 1024
     client_id_length: usize => client_id_length,

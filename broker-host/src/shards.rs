@@ -1,5 +1,6 @@
-//! Connects the hosts of several shards (see `mqtt_broker::Broker::start_links`), each with a thread of its own. The first shard accepts all
-//! connections. It reads until CONNECT is complete, and passes the socket with the bytes so far to the thread of the client's shard.
+//! Connects the hosts of several shards (see `mqtt_broker::Broker::start_links`), each with a thread of its own. The first
+//! shard accepts all connections. It reads until CONNECT is complete, and passes the socket with the bytes so far to the thread
+//! of the client's shard.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

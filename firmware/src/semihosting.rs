@@ -1,5 +1,5 @@
-//! The log, the exit code and files of the host, through the debugger's interface that QEMU implements. No formatting: it would be the largest
-//! part of a small image.
+//! The log, the exit code and files of the host, through the debugger's interface that QEMU implements. No formatting: it would
+//! be the largest part of a small image.
 
 use core::arch::asm;
 

@@ -153,9 +153,10 @@ pub enum Observation<'a> {
         /// How many messages are queued for it.
         messages: usize,
     },
-    /// Publishers do not wait for another shard any more, because it took nothing for [`Config::slow_consumer_ms`](crate::Config::slow_consumer_ms)
-    /// or, while its link was not open, for the time of [`Config::publisher_wait_ms`](crate::Config::publisher_wait_ms): messages for it may
-    /// be dropped until its link opens or its queue is empty.
+    /// Publishers do not wait for another shard any more, because it took nothing for
+    /// [`Config::slow_consumer_ms`](crate::Config::slow_consumer_ms) or, while its link was not open, for the time of
+    /// [`Config::publisher_wait_ms`](crate::Config::publisher_wait_ms): messages for it may be dropped until its link opens or
+    /// its queue is empty.
     ShardGivenUp {
         /// The shard.
         shard: u8,

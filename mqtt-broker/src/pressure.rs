@@ -46,8 +46,8 @@ pub(crate) enum WaitsFor {
     Topic(u8, u64),
 }
 
-/// How many times the limits of a queue its messages from other shards may take: their publishers wait once their shard knows the topic, and
-/// what they have sent before has room.
+/// How many times the limits of a queue its messages from other shards may take: their publishers wait once their shard knows
+/// the topic, and what they have sent before has room.
 const TIMES_OF_SHARDS: usize = 4;
 
 /// How many bytes a transport must take to count as taking, if they do not complete a message.

@@ -45,8 +45,8 @@ impl RoutingLimits {
         }
     }
 
-    /// Returns the answer to a message: a client of MQTT 5 is told at QoS 1 that a shard does not get it. At QoS 2 the answer would free the
-    /// packet identifier, which is recorded with the message for the other receivers.
+    /// Returns the answer to a message: a client of MQTT 5 is told at QoS 1 that a shard does not get it. At QoS 2 the answer
+    /// would free the packet identifier, which is recorded with the message for the other receivers.
     pub(crate) fn answer(&self, qos: QoS, reason: ReasonCode) -> ReasonCode {
         let is_of_client = self.from.is_none() && qos == QoS::AtLeastOnce;
         if self.is_incomplete && is_of_client && !reason.is_error() {

@@ -190,7 +190,8 @@ fn sessions_expire_while_the_broker_is_away() {
     }
 }
 
-/// The clock of a machine is often set after the start, for example from 1970. Times that are recorded afterwards are those of the new clock.
+/// The clock of a machine is often set after the start, for example from 1970. Times that are recorded afterwards are those of
+/// the new clock.
 #[test]
 fn times_follow_a_clock_that_is_set() {
     let mut before = Recorded::new();

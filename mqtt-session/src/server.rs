@@ -417,8 +417,8 @@ impl<'m> Server<'m> {
         }
     }
 
-    /// Returns how many bytes it has on the heap: outgoing bytes, messages that are not acknowledged, and topic aliases, with the room that was
-    /// made for them.
+    /// Returns how many bytes it has on the heap: outgoing bytes, messages that are not acknowledged, and topic aliases, with
+    /// the room that was made for them.
     #[cfg(feature = "alloc")]
     #[must_use]
     pub fn heap_size(&self) -> usize {

@@ -1,5 +1,5 @@
-//! Opens the store of each version that is read, from the files in `mqtt-testing/formats`: its table and its log together have the records of
-//! `broker.journal`. `MQTT_WRITE_FORMATS=1 cargo test --test formats` writes those of a new version.
+//! Opens the store of each version that is read, from the files in `mqtt-testing/formats`: its table and its log together have
+//! the records of `broker.journal`. `MQTT_WRITE_FORMATS=1 cargo test --test formats` writes those of a new version.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,6 +1,7 @@
-//! Runs the simulation of the whole system with the owners of this crate on a model of the servers: clients, shards, crashes in the middle of
-//! an append, and processes that go on while another one takes over their shard. The model stores messages late, loses answers,
-//! stores a message again, and answers with what was true before. `MQTT_FIRST` and `MQTT_SEEDS` set the first seed and how many are run.
+//! Runs the simulation of the whole system with the owners of this crate on a model of the servers: clients, shards, crashes in
+//! the middle of an append, and processes that go on while another one takes over their shard. The model stores messages late,
+//! loses answers, stores a message again, and answers with what was true before. `MQTT_FIRST` and `MQTT_SEEDS` set the first
+//! seed and how many are run.
 
 mod model;
 

@@ -6,14 +6,15 @@
 //! again when the link is made again, and is recorded like the messages for clients. A link has no CONNECT, since both shards know
 //! what it would say.
 //!
-//! A message goes over a link at most once for the subscriptions of that shard, and once more for each shared subscription for which
-//! a member in that shard is chosen. Messages that came over a link do not go over another one, except for a shared subscription of
-//! which this shard has no member that may read the message: `visited.rs` bounds that. `filters.rs` counts the filters of the
-//! own clients, `control.rs` tells them to the other shards, `table.rs` applies what the others tell, `incoming.rs` handles messages
-//! of other shards, `retained.rs` keeps the retained messages of all shards the same, `stale.rs` repairs them, `arrivals.rs` finds the shard of a new client,
-//! `places.rs` counts the sessions of all shards, of users and of addresses, `busy.rs` makes publishers wait for receivers of other
-//! shards whose queues are too full, and `away.rs` for shards that are away. `unsure.rs` keeps what came from a shard that did not know this
-//! one, and `hash.rs` has the hash that all builds of the program share.
+//! A message goes over a link at most once for the subscriptions of that shard, and once more for each shared subscription for
+//! which a member in that shard is chosen. Messages that came over a link do not go over another one, except for a shared
+//! subscription of which this shard has no member that may read the message: `visited.rs` bounds that. `filters.rs` counts the
+//! filters of the own clients, `control.rs` tells them to the other shards, `table.rs` applies what the others tell,
+//! `incoming.rs` handles messages of other shards, `retained.rs` keeps the retained messages of all shards the same, `stale.rs`
+//! repairs them, `arrivals.rs` finds the shard of a new client, `places.rs` counts the sessions of all shards, of users and of
+//! addresses, `busy.rs` makes publishers wait for receivers of other shards whose queues are too full, and `away.rs` for shards
+//! that are away. `unsure.rs` keeps what came from a shard that did not know this one, and `hash.rs` has the hash that all
+//! builds of the program share.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

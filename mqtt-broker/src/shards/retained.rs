@@ -3,9 +3,9 @@
 //! one everywhere, even if clients of several shards publish to a topic at the same time. The publisher's shard keeps its message at
 //! once as well.
 //!
-//! These messages are apart from those for subscribers, and go over links at QoS 2 whatever the QoS of their publisher, because QoS 2
-//! waits for records: no shard keeps what another one forgets in a crash. A message that is sent twice does no harm. What the queue of a link
-//! has no room for is sent later (`stale.rs`).
+//! These messages are apart from those for subscribers, and go over links at QoS 2 whatever the QoS of their publisher, because
+//! QoS 2 waits for records: no shard keeps what another one forgets in a crash. A message that is sent twice does no harm. What
+//! the queue of a link has no room for is sent later (`stale.rs`).
 
 use std::sync::Arc;
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! session.rs   belongs to a client identifier      link.rs     ends with the connection      times.rs    its times
-//! slot.rs      a message or request to the peer    received.rs a message from the peer       large.rs    a packet sent from where it is kept
+//! slot.rs      a message or request to the peer    received.rs a message from the peer       large.rs    a packet sent without a copy
 //! journal.rs   records that outlive the process    log.rs      where they lie until they are stored
 //! note.rs      the note in one of them             flows.rs    what the host of a server records instead
 //! ```

@@ -1,7 +1,8 @@
-//! The whole system in virtual time: hundreds of programs, each with an [`mqtt_agent::Agent`], a broker, wires that are cut
-//! at any byte, slow readers, connections whose end is not noticed, processes that are killed and start again, a broker
-//! and clients that crash and are restored from their journals. Between some clients and the broker are the stages of `mqtt_transport`. The messages
-//! of every program are compared with the promises of MQTT. A seed decides everything, so a failing seed fails again.
+//! The whole system in virtual time: hundreds of programs, each with an [`mqtt_agent::Agent`], a broker, wires that are cut at
+//! any byte, slow readers, connections whose end is not noticed, processes that are killed and start again, a broker and
+//! clients that crash and are restored from their journals. Between some clients and the broker are the stages of
+//! `mqtt_transport`. The messages of every program are compared with the promises of MQTT. A seed decides everything, so a
+//! failing seed fails again.
 
 mod away;
 mod clients;

@@ -7,8 +7,9 @@ use mqtt_proto::QoS;
 use super::expectations::{Expectations, Heard, Life, Moment, Published, Subscribed};
 
 impl Life {
-    /// Notes that the next process may subscribe to what this one has given up: its records tell of a SUBSCRIBE without an answer,
-    /// which takes longer with several shards or on an engine. While it gives up a filter, it also drops messages for other filters that match.
+    /// Notes that the next process may subscribe to what this one has given up: its records tell of a SUBSCRIBE without an
+    /// answer, which takes longer with several shards or on an engine. While it gives up a filter, it also drops messages for
+    /// other filters that match.
     pub(crate) fn may_subscribe_again(&mut self, at: Moment) {
         let gives_up = |old: &Subscribed| old.leaving.is_some() && old.gone.is_none();
         if self.subscribed.iter().any(gives_up) {

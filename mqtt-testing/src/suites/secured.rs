@@ -126,8 +126,8 @@ where
     }
 }
 
-/// Sends `count` messages at QoS 2 of MQTT 5 through the broker of this workspace, while the connections of both clients are cut at any byte;
-/// of 3.1.1 and at QoS 1 a tenth of them, or as many as the environment's `MQTT_CUT_MESSAGES` says.
+/// Sends `count` messages at QoS 2 of MQTT 5 through the broker of this workspace, while the connections of both clients are
+/// cut at any byte; of 3.1.1 and at QoS 1 a tenth of them, or as many as the environment's `MQTT_CUT_MESSAGES` says.
 ///
 /// # Panics
 /// A message is lost or, at QoS 2, doubled or out of order.

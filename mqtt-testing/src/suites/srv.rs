@@ -83,7 +83,8 @@ async fn refusal(handle: &Handle) -> String {
     error.source().map(ToString::to_string).unwrap_or_default()
 }
 
-/// The record with the lowest number is of a server that does not listen, the next one is of the broker, and the last one of a spare server.
+/// The record with the lowest number is of a server that does not listen, the next one is of the broker, and the last one of a
+/// spare server.
 ///
 /// # Panics
 /// The client does not connect, or connects to the spare server.

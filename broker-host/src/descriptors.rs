@@ -7,10 +7,10 @@ const OWN: u64 = 64;
 #[cfg(target_os = "linux")]
 const MOST: u64 = 1 << 20;
 
-/// Lets the system's table have room for so many connections, as far as the limit of the process allows.
+/// Lets the system's table of descriptors have room for this number of connections, as far as the limit of the process allows.
 ///
 /// Linux doubles a full table. In a process with several threads the call that needs the new descriptor, such as `accept`, waits
-/// until every processor has left the old table, which took 5 to 16 ms beside busy threads, and so long the broker served nobody.
+/// until every processor has left the old table, which took 5 to 16 ms beside busy threads. During that time the broker served nobody.
 #[cfg(target_os = "linux")]
 pub(crate) fn reserve(connections: usize) {
     use mqtt_proto::num::to_u64;

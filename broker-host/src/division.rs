@@ -26,7 +26,7 @@ const MADE: &str = "parts-made";
 const OF_ONE: &str = "journal.redb";
 
 impl Settings {
-    /// Returns the key by which clients belong to threads, and checks that the store is one of so many.
+    /// Returns the key by which clients belong to threads, and checks that the store has as many parts as there are threads.
     ///
     /// # Errors
     /// [`Error::OtherThreads`], [`Error::File`], [`Error::Random`].

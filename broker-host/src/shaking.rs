@@ -197,7 +197,7 @@ mod tests {
             }
         }
 
-        /// Does so many steps. `served` returns how often others have been served after this time.
+        /// Does `steps` steps. `served` returns how often others have been served after this time.
         fn work(&mut self, steps: u32, served: impl Fn(Duration) -> u32) {
             for _ in 0..steps {
                 self.now += self.idle;

@@ -239,7 +239,7 @@ impl End {
     }
 }
 
-/// Makes so many shards, which know one another.
+/// Makes the seats of `shards` shards, each with its ends of the links to all others.
 pub(crate) fn seats(shards: u8) -> Vec<Seat> {
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..shards).map(|_| unbounded_channel()).unzip();
     let whole = Whole::new(shards, senders);

@@ -33,14 +33,15 @@ const SERVED: u64 = 32;
 /// The least cost if the client has ended the connection, which is closed and logged then.
 const ENDED: u64 = 256;
 
-/// A connection that took so many steps, or has more to read, is served after those that take less, in [`SHARES`] of the turn for
-/// all of its kind.
+/// A connection is long if one turn took at least this many steps of the broker for it. Long connections, and those with more to read,
+/// are served after all others.
 const LONG: u64 = 256;
+/// All long connections together get this many times the steps that one turn of the broker has.
 const SHARES: u64 = 2;
-/// How often they are served in a turn, as long as the first of these shares lasts: reads that are little work, such as large payloads
-/// for one receiver, go to it in fewer writes.
+/// How often a long connection is served in a turn, while the first of [`SHARES`] lasts: if its reads are little work, such as large
+/// payloads for one receiver, the receiver gets them in fewer writes.
 const ROUNDS: usize = 3;
-/// For how many times afterwards.
+/// A connection stays long for this many further turns.
 const LONG_FOR: u8 = 8;
 /// How many bytes are read at once from the other connections.
 const SHORT_READ: usize = 16 << 10;
@@ -55,9 +56,9 @@ const BYTES_A_WRITE: usize = 1 << 10;
 /// How many connections one turn serves at most that stand in line because they were served before. Each counts as one, and as one
 /// more for each [`WRITE`] bytes written to it.
 const WRITES_IN_LINE: usize = 8;
-/// A connection in line gathers bytes if it had some in at least so many of the last eight turns: it gets messages all the time.
+/// A connection in line gathers bytes if it had some in at least this many of the last eight turns: it gets messages all the time.
 const STEADY: u32 = 3;
-/// A connection with so many bytes to write does not wait for more.
+/// A connection with this many bytes to write does not wait for more.
 const WRITE: usize = 16 << 10;
 
 /// The connections of listeners, for the tasks that add or wake one.

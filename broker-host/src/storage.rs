@@ -26,7 +26,7 @@ pub(crate) struct Storage {
     pub(crate) ended: Rc<Notify>,
 }
 
-/// The thread gets so many bytes of records at once, so that it works while the broker goes on.
+/// The thread of the store gets at least this many bytes of records at once, so that it works while the broker goes on.
 const MANY: usize = 32 << 10;
 
 /// Restores a broker from a store, and starts the thread.

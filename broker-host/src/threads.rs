@@ -50,7 +50,7 @@ impl Settings {
         Ok(own)
     }
 
-    /// Returns how many threads there are with so many cores and a store of so many threads, and why.
+    /// Returns how many threads there are on `cores` cores with a store of `stored` parts, and why.
     fn threads_on(&self, cores: usize, stored: Option<u8>) -> (usize, &'static str) {
         match (self.threads, stored) {
             (Some(threads), _) => (threads, "the settings say so"),

@@ -236,7 +236,7 @@ impl Lease {
     }
 }
 
-/// Returns how long to wait before a key of this length is renewed, after so many tries that failed.
+/// Returns how long to wait before a key that lives for `length` is renewed, after `failed` tries that failed in a row.
 fn pause(length: Duration, failed: u32) -> Duration {
     let most = length / 3;
     match failed.checked_sub(1) {

@@ -9,14 +9,14 @@ use crate::semihosting::{File, exit, log};
 
 const PAGE: usize = 256;
 const WORD: usize = 4;
-/// An erase changes so many bytes in each step.
+/// An erase changes this many bytes in each step.
 const PART: usize = 16;
 const CAPACITY: u32 = 16 * 256;
 
 /// The flash. The file has as many bytes as the flash; bytes that were never written are 0xFF.
 pub struct FileFlash {
     file: File,
-    /// The power is cut in the last of so many steps, each a word or a part of a page; 0 is never.
+    /// After how many steps, each a word or a part of a page, the power is cut; 0 is never.
     steps_left: u16,
 }
 

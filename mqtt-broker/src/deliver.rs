@@ -261,8 +261,8 @@ impl<H: Hooks> Broker<H> {
         self.enqueue(key, item, now);
     }
 
-    /// Returns whether a message has expired since it arrived (5 \[MQTT-3.3.2-5\]). What another shard retains replaces an older message
-    /// there, which would be the last one otherwise.
+    /// Returns whether a message has expired since it arrived (5 \[MQTT-3.3.2-5\]). A retained message on its way to another shard does
+    /// not expire: if it did not arrive, that shard would still retain the older message of the topic.
     fn has_expired(
         &mut self,
         source: &Source<'_>,

@@ -74,7 +74,7 @@ struct Fanout {
     waits: Option<ConnectionId>,
     /// The fullest receiver of the message, if one is too full.
     press: RoutingLimits,
-    /// The acknowledgement to be sent when all receivers have the message, with the reason code if there is a receiver.
+    /// The acknowledgement to be sent when all receivers have the message, and its reason code if at least one got it.
     receipt: Option<(Receipt, ReasonCode)>,
     /// How many bytes were recorded before the message arrived, and the origin of a QoS 2 message.
     recorded: (u64, Option<Origin>),

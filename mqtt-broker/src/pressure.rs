@@ -31,7 +31,8 @@ use crate::timers::Due;
 /// The index of a session, and its serial number, which no other session with that index has.
 pub(crate) type SessionName = (u32, u32);
 
-/// Which part of a receiver's queue limit one publisher may have unacknowledged before it is not read.
+/// The broker stops to read a publisher that waits for acknowledgements of more messages or bytes than the limit of a receiver's queue
+/// divided by this number.
 const PART: usize = 64;
 
 /// The interval of the checks for receivers that take nothing.

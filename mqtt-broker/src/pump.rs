@@ -84,7 +84,7 @@ impl<H: Hooks> Broker<H> {
             return None;
         };
         // 5 [MQTT-3.3.2-5], [MQTT-4.3.3-7] and [MQTT-4.3.3-13]: only queued messages expire, not messages that were sent.
-        // What another shard retains replaces an older message there, which would be the last one otherwise.
+        // A retained message for another shard does not expire: that shard would still retain the older message of the topic.
         let is_kept = || session.link.is_some() && is_for_keeping(item.identifiers.as_slice());
         let has_expired = item.message.has_expired(now) && !is_kept();
         if !is_stalled {

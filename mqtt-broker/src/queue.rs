@@ -271,7 +271,7 @@ impl Queue {
         }
     }
 
-    /// Returns whether a message of this size fits into so many times the limits.
+    /// Returns whether a message of `size` bytes fits into `times` times the limits.
     pub(crate) fn has_room_times(&self, times: usize, size: usize, config: &Config) -> bool {
         let bytes = self.bytes.saturating_add(size);
         self.len() < config.queued_messages.saturating_mul(times)

@@ -50,17 +50,17 @@ impl Meter {
     }
 }
 
-/// Returns the steps of taking a packet of so many bytes, beside what it leads to: the smallest takes about a microsecond.
+/// Returns the steps of taking a packet of `len` bytes, beside what it leads to: the smallest takes about a microsecond.
 pub(crate) const fn packet_steps(len: usize) -> usize {
     8_usize.saturating_add(len / 256)
 }
 
-/// Returns the steps of reading so many bytes.
+/// Returns the steps of reading `bytes` bytes.
 pub(crate) const fn steps_of_bytes(bytes: usize) -> usize {
     bytes / 256
 }
 
-/// Returns the steps of the first write to so many bytes of memory: the system provides and clears each of their pages.
+/// Returns the steps of the first write to `bytes` bytes of memory: the system provides and clears each of their pages.
 pub(crate) const fn steps_of_new_memory(bytes: usize) -> usize {
     bytes / 48
 }

@@ -336,7 +336,7 @@ impl Hooks for Nobody {
     }
 }
 
-/// Reads one of so many parts of a store as a broker does that starts with it.
+/// Reads the part `part` of a store that has `parts`, as a broker does that starts with it.
 fn restored(dir: &Path, limits: &Limits, part: usize, parts: usize) -> Result<Contents, Failure> {
     let now = Instant::from_millis(0);
     let small = |number| u8::try_from(number).unwrap_or(u8::MAX);

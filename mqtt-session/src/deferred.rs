@@ -20,8 +20,8 @@ pub enum Durable {
     /// When the message is accepted.
     #[default]
     Always,
-    /// At QoS 1 on a connection: if the message is not acknowledged in so many milliseconds, or when the connection ends. The record may
-    /// be written from half of this time on. A message that is acknowledged sooner has no record.
+    /// At QoS 1 on a connection: if the message is not acknowledged within this number of milliseconds, or when the connection
+    /// ends. The record may be written from half of this time on. A message that is acknowledged sooner has no record.
     ///
     /// If the process ends while the connection is up, messages at QoS 1 that are younger than this time may be lost. Messages at QoS
     /// 2, and those that are accepted without a connection, are recorded when they are accepted, as with [`Self::Always`]: if a

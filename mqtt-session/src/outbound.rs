@@ -58,7 +58,7 @@ fn next(awaits: Awaits, packet: u8, failed: bool) -> Next {
     }
 }
 
-/// How many bytes of waiting messages one call sends at least, if there are so many.
+/// One call sends waiting messages until it has sent at least this many bytes or none waits.
 const PORTION: usize = 64 << 10;
 
 impl Engine {

@@ -145,7 +145,7 @@ impl Flow {
         usize::try_from(room).unwrap_or(usize::MAX)
     }
 
-    /// Returns the header of the next message, which has so many bytes of data.
+    /// Returns the header of the next message, which has `len` bytes of data.
     pub(crate) fn send(&mut self, kind: Kind, len: usize) -> Header {
         let (sent, taken) = (self.sent, self.taken);
         match kind {
@@ -161,7 +161,7 @@ impl Flow {
         Header { kind, sent, taken }
     }
 
-    /// Takes a message of the other end, with so many bytes of data.
+    /// Takes a message of the other end, with `len` bytes of data.
     pub(crate) fn receive(
         &mut self,
         header: Header,
@@ -205,12 +205,12 @@ impl Flow {
 
     /// Returns whether [`Kind::Taken`] is to be sent.
     pub(crate) const fn has_to_tell(&self) -> bool {
-        // An end that gets nothing more is not waited for.
+        // After its end the other side sends no data, so it does not wait for this count.
         let is_needed = !self.other_ended && self.taken.saturating_sub(self.told) >= self.size.tell;
         self.is_asked || is_needed
     }
 
-    /// Returns whether the other end sends no data any more, or this one.
+    /// Returns whether the other end has ended, and sends no more data.
     pub(crate) const fn other_ended(&self) -> bool {
         self.other_ended
     }

@@ -87,9 +87,10 @@ impl<H: Hooks> Broker<H> {
 }
 
 impl Config {
-    /// Returns the limits of each of so many shards. They divide the bytes of all clients. Limits of connections and sessions stay, since
-    /// the host counts those of all shards ([`Broker::open_beside`], [`Hooks::take_place`]), and so do [`Config::pending_connections`], the
-    /// limits of one client and those of retained messages, which each shard has. Each link has a session more.
+    /// Returns the limits of each shard where there are `shards`. They divide the bytes of all clients. Limits of connections
+    /// and sessions stay, since the host counts those of all shards ([`Broker::open_beside`], [`Hooks::take_place`]), and so do
+    /// [`Config::pending_connections`], the limits of one client and those of retained messages, which each shard has. Each
+    /// link has a session more.
     #[must_use]
     pub fn of_shard(&self, shards: u8) -> Self {
         let shards = usize::from(shards.max(1));

@@ -106,7 +106,7 @@ impl Peer {
         changes.map(|((number, _), filter)| (*number, filter))
     }
 
-    /// Notes that so many changes were written, and the state of the list.
+    /// Notes that the first `changes` changes were written, and the state of the list.
     pub(super) fn wrote(&mut self, changes: usize, list: List, last: u64) {
         self.to_confirm = None;
         self.list = list;

@@ -7,8 +7,8 @@ use alloc::{boxed::Box, collections::BTreeSet, collections::VecDeque, vec::Vec};
 use crate::bytes::{copy, move_down};
 use crate::memory::Memory;
 
-/// On the heap, records that are not stored may take so many bytes; beyond that nothing is accepted that needs one. One record
-/// may be longer.
+/// On the heap, records that are not stored may take this many bytes. Beyond it, nothing that needs a record is accepted. A single
+/// record may be longer.
 #[cfg(feature = "alloc")]
 const LIMIT: usize = 256 << 10;
 

@@ -64,7 +64,7 @@ impl Measured {
         self.times.len()
     }
 
-    /// Returns the time that so many of 100 stay below, in microseconds.
+    /// Returns the time below which `percent` of 100 messages stay, in microseconds.
     pub(crate) fn micros(&self, percent: usize) -> u64 {
         let last = self.times.len() - 1;
         let at = (self.times.len() * percent / 100).min(last);

@@ -23,7 +23,7 @@ use attacks::{ATTACKS, Attack, Target};
 use broker::Program;
 use honest::{ABSENT, Measured, Watch};
 
-/// A 99th percentile of so many times that of a quiet broker is slow.
+/// A 99th percentile of at least this many times that of a quiet broker is slow.
 const SLOW: u64 = 10;
 
 struct Settings {
@@ -81,7 +81,7 @@ struct Outcome {
 
 enum Verdict {
     Served,
-    /// The 99th percentile is so many times that of a quiet broker.
+    /// How many times the 99th percentile of a quiet broker this one is.
     Slow(u64),
     Harmed(String),
 }

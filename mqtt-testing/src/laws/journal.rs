@@ -33,7 +33,7 @@ fn new_broker() -> Broker<AllowAll> {
     broker
 }
 
-/// Checks what a broker counts after it has restored records of so many bytes.
+/// Checks what a broker counts after it has restored records of `bytes` bytes.
 fn is_proportional(statistics: &Statistics, bytes: u64) {
     // The shortest records of a session, of a subscription, of a target and of a retained message.
     assert!(statistics.sessions * 21 <= bytes, "{statistics:?}");

@@ -35,7 +35,7 @@ struct Server {
 }
 
 impl NatsServers {
-    /// Starts so many servers, which flush each message, with `extra` lines of configuration.
+    /// Starts `count` servers, which flush each message, with `extra` lines of configuration.
     ///
     /// # Panics
     /// There is no server (`scripts/setup.sh` installs it), or it does not start.
@@ -44,7 +44,7 @@ impl NatsServers {
         Self::try_start(|| Self::spawn(count, extra, Vec::new(), &free_ports(count)))
     }
 
-    /// Starts so many servers with networks between them, of which [`Self::cut_off`] can cut some. A client that is connected to
+    /// Starts `count` servers with networks between them, of which [`Self::cut_off`] can cut some. A client that is connected to
     /// one of them does not learn of the others.
     ///
     /// # Panics

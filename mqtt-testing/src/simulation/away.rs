@@ -3,7 +3,7 @@
 use super::class;
 use super::world::World;
 
-/// How often a shard that is away comes back: once in so many operations.
+/// How often a shard that is away comes back: once in this number of operations.
 const RETURNS: usize = 40;
 
 impl World {

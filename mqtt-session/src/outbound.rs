@@ -58,7 +58,7 @@ fn next(awaits: Awaits, packet: u8, failed: bool) -> Next {
     }
 }
 
-/// One call sends waiting messages until it has sent at least this many bytes or none waits.
+/// One call stops to send waiting messages when this many outgoing bytes wait for the transport.
 const PORTION: usize = 64 << 10;
 
 impl Engine {

@@ -154,8 +154,8 @@ def main():
         "`scripts/conformance.py` writes this file. CI checks that it is up to date, and that each statement that binds a client or a",
         "server has both. A function keeps a statement if a comment on it or in it cites the statement; behind \"see also\" are other",
         "items that cite it. The tests for a server run the broker over TCP on loopback, those for a client run the machine that all",
-        f"adapters drive, and those for WebSocket run the stages that both use. {len(shown)} statements have {len(scenarios)} tests; several statements may have the same one.",
-        "`scripts/mutations.py` breaks some of the rules and checks that the named tests fail.",
+        f"adapters drive, and those for WebSocket run the stages that both use. {len(shown)} statements have {len(scenarios)} tests; several",
+        "statements may have the same one. `scripts/mutations.py` breaks some of the rules and checks that the named tests fail.",
     ]
     for version in ("3.1.1", "5"):
         rows, count = table_of(version, shown, cited, wrong)

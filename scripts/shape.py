@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
-"""Checks that no Rust file, function or list of parameters is longer than the limits below, and that the files of the pure cores do
-not import each other in large circles.
+"""Checks that no Rust file, function, list of parameters or line of prose is longer than the limits below, and that the files of the
+pure cores do not import each other in large circles.
 
-A file counts with all its lines. A function counts from the line of `fn` to its closing brace; `self` is no parameter. EXCEPTIONS
-lists the files that may exceed limits for now. An exception that is not needed any more is an error as well."""
+A file counts with all its lines. A function counts from the line of `fn` to its closing brace; `self` is no parameter. Prose are the
+comments of Rust files and the text of Markdown files, without tables and blocks of code. EXCEPTIONS names the files that may exceed
+limits; none does. An exception that is not needed is an error as well."""
 
 import pathlib
 import re
 import subprocess
 import sys
 
-FILE, FUNCTION, PARAMETERS = 600, 60, 5
+FILE, FUNCTION, PARAMETERS, PROSE = 600, 60, 5, 140
 # In these folders at most so many files import each other in a circle.
 LAYERED, CIRCLE = ["mqtt-proto/src", "mqtt-session/src"], 3
 # Path to the limits that it may exceed.
@@ -94,6 +95,17 @@ def check(path):
             yield "parameters", f"{path}:{line}: `{name}` has {count} parameters, at most {PARAMETERS}"
 
 
+def long_prose(path, mark):
+    """The lines of prose that are too long: those that begin with `mark`."""
+    is_code = False
+    for number, line in enumerate((root / path).read_text().splitlines(), 1):
+        found = re.match(rf"\s*{mark}\s*(.*)", line)
+        if found and found.group(1).startswith("```"):
+            is_code = not is_code
+        elif found and len(line) > PROSE and not is_code and not found.group(1).startswith("|"):
+            yield f"{path}:{number}: {len(line)} characters, at most {PROSE}"
+
+
 def expanded(tree):
     """The paths of a `use`, each as a list of names."""
     head, brace, rest = tree.partition("{")
@@ -161,15 +173,23 @@ class Imports:
         return {frozenset(other for other in reached[one] if one in reached[other]) for one in graph if one in reached[one]}
 
 
-listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "*.rs"], cwd=root, capture_output=True, text=True, check=True)
+def listed(pattern):
+    """The files of this repository with such a name."""
+    command = ["git", "ls-files", "-co", "--exclude-standard", pattern]
+    found = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    return [path for path in found.stdout.splitlines() if (root / path).exists()]
+
+
 wrong, used = [], set()
-files = [path for path in listed.stdout.splitlines() if (root / path).exists()]
+files, documents = listed("*.rs"), listed("*.md")
 for path in files:
     for kind, sentence in check(path):
         if kind in EXCEPTIONS.get(path, ()):
             used.add((path, kind))
         else:
             wrong.append(sentence)
+for paths, mark in ((files, "//[/!]?"), (documents, "")):
+    wrong += [sentence for path in paths for sentence in long_prose(path, mark)]
 for path, kinds in EXCEPTIONS.items():
     wrong += [f"{path}: the exception for its {kind} is not needed" for kind in kinds if (path, kind) not in used]
 for folder in LAYERED:
@@ -178,5 +198,5 @@ for folder in LAYERED:
             names = sorted("::".join(module) or "lib" for module in circle)
             wrong.append(f"{folder}: {len(circle)} files import each other in a circle: {', '.join(names)}")
 print(*wrong, sep="\n")
-print(f"{len(files)} files, {len(wrong)} of their parts too long or in a circle")
+print(f"{len(files)} files of Rust, {len(documents)} of Markdown, {len(wrong)} of their parts too long or in a circle")
 sys.exit(1 if wrong else 0)

@@ -65,15 +65,44 @@ impl<'a> Outgoing<'a> {
 pub struct Token {
     /// How many packet identifiers were issued up to this one; the lower half is the packet identifier.
     pub(crate) number: u32,
-    /// For a QoS 0 message, which has no packet identifier: how many such messages there were up to this one. Otherwise 0.
-    pub(crate) nth: u16,
+    /// For a QoS 0 message, which has no packet identifier: how many such messages there were up to this one.
+    pub(crate) nth: Nth,
+}
+
+/// Counts the QoS 0 messages that have a slot, from 1 on; 0 for any other message or request. A build without such slots does not
+/// store it.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub(crate) struct Nth(#[cfg(any(feature = "alloc", feature = "policies"))] u16);
+
+impl Nth {
+    pub(crate) const NONE: Self = Self(
+        #[cfg(any(feature = "alloc", feature = "policies"))]
+        0,
+    );
+
+    #[inline]
+    pub(crate) const fn is_none(self) -> bool {
+        #[cfg(any(feature = "alloc", feature = "policies"))]
+        return self.0 == 0;
+        #[cfg(not(any(feature = "alloc", feature = "policies")))]
+        true
+    }
+
+    /// Returns the next number.
+    pub(crate) fn next(self) -> Self {
+        Self(
+            #[cfg(any(feature = "alloc", feature = "policies"))]
+            self.0.wrapping_add(1).max(1),
+        )
+    }
 }
 
 impl Token {
     /// Returns the packet identifier, for logs. `None` for a QoS 0 message.
     #[must_use]
     pub const fn packet_id(self) -> Option<PacketId> {
-        if self.nth == 0 {
+        if self.nth.is_none() {
             PacketId::new(low_half(self.number))
         } else {
             None

@@ -3,7 +3,7 @@
 use mqtt_proto::wire::{Fault, View};
 use mqtt_proto::{PacketId, ReasonCode};
 
-use crate::event::{Ended, Incoming, Receipt, Token};
+use crate::event::{Ended, Incoming, Nth, Receipt, Token};
 
 /// The result of a step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -73,7 +73,10 @@ impl<'i> Progress<'i> {
             full,
             found: Found::Nothing,
             consumed: 0,
-            token: Token { number: 0, nth: 0 },
+            token: Token {
+                number: 0,
+                nth: Nth::NONE,
+            },
             left: 0,
             serial: None,
             how: Ended::Sent,

@@ -12,7 +12,7 @@ use mqtt_proto::num::{low_half, to_u32, to_usize};
 use crate::bytes::{move_down, part, part_mut};
 use crate::engine::Engine;
 use crate::error::Refused;
-use crate::event::{Ended, Token};
+use crate::event::{Ended, Nth, Token};
 use crate::memory::Memory;
 use crate::outgoing::check_size;
 use crate::search::{SCAN_LIMIT, find_among_many, search};
@@ -93,10 +93,9 @@ impl Engine {
     /// Returns the slot of the next message or request, which gets its memory in [`Self::place`].
     pub(crate) fn next_slot(&self, m: &Memory<'_>, awaits: Awaits) -> Slot {
         let (number, nth) = if KEEPS_QOS_0 && awaits == Awaits::CONNECTION {
-            let nth = self.session.unnumbered.wrapping_add(1).max(1);
-            (self.session.last, nth)
+            (self.session.last, self.session.unnumbered.next())
         } else {
-            (self.next_number(m), 0)
+            (self.next_number(m), Nth::NONE)
         };
         Slot {
             number,
@@ -159,7 +158,7 @@ impl Engine {
             session.kept_end = slot.start.wrapping_add(slot.len);
             session.len = session.len.wrapping_add(1);
             session.last = slot.number;
-            if KEEPS_QOS_0 && slot.nth != 0 {
+            if !slot.nth.is_none() {
                 session.unnumbered = slot.nth;
             }
         }

@@ -2,6 +2,8 @@
 
 use mqtt_proto::Version;
 
+use crate::event::Nth;
+
 /// The state of a session (section 4.1).
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -12,7 +14,7 @@ pub(crate) struct Session {
     /// The end of the last packet in `kept`.
     pub(crate) kept_end: u32,
     /// How many QoS 0 messages were kept so far.
-    pub(crate) unnumbered: u16,
+    pub(crate) unnumbered: Nth,
     /// The slots in use: the index of the first, how many there are, how many of them are free again, and how many have ended.
     pub(crate) start: u16,
     pub(crate) len: u16,
@@ -37,7 +39,7 @@ impl Session {
             owner: 0,
             last: 0,
             kept_end: 0,
-            unnumbered: 0,
+            unnumbered: Nth::NONE,
             start: 0,
             len: 0,
             free: 0,

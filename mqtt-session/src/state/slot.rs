@@ -5,8 +5,7 @@ use mqtt_proto::num::{low_half, to_usize};
 use mqtt_proto::wire::kind;
 
 use crate::bytes::part;
-use crate::event::{Ended, Token};
-use crate::tune::KEEPS_QOS_0;
+use crate::event::{Ended, Nth, Token};
 
 /// A message or request on its way. Its fields are private; firmware lends an array of slots.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +16,7 @@ pub struct Slot {
     pub(crate) len: u32,
     /// For a QoS 0 message, which has no packet identifier: how many such messages there were up to this one, so that its token
     /// is unique. Otherwise 0.
-    pub(crate) nth: u16,
+    pub(crate) nth: Nth,
     pub(crate) awaits: Awaits,
     pub(crate) flags: u8,
 }
@@ -109,7 +108,7 @@ impl Slot {
         number: 0,
         start: 0,
         len: 0,
-        nth: 0,
+        nth: Nth::NONE,
         awaits: Awaits::CONNECTION,
         flags: 0,
     };
@@ -117,7 +116,7 @@ impl Slot {
     /// Returns the packet identifier; 0 for a QoS 0 message.
     #[inline]
     pub(crate) const fn id(&self) -> u16 {
-        if !KEEPS_QOS_0 || self.nth == 0 {
+        if self.nth.is_none() {
             low_half(self.number)
         } else {
             0

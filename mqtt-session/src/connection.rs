@@ -166,7 +166,7 @@ impl Engine {
     ) -> Result<(), Refused> {
         // 5 [MQTT-3.1.2-30]: AUTH is the only packet that may go out between CONNECT and CONNACK.
         let connecting =
-            self.link.phase == Phase::Connecting && (self.link.undecided || !self.is_server());
+            self.link.phase == Phase::Connecting && (self.is_undecided() || !self.is_server());
         if !(connecting || self.is_connected()) || !self.link.authenticates {
             return Err(Refused::WrongPhase);
         }

@@ -101,6 +101,12 @@ impl Engine {
         V5 && self.link.version.is_v5()
     }
 
+    /// Returns whether CONNECT has arrived and the host has not decided on it.
+    #[inline]
+    pub(crate) const fn is_undecided(&self) -> bool {
+        SERVER && self.link.undecided
+    }
+
     #[inline]
     pub(crate) const fn is_connected(&self) -> bool {
         matches!(self.link.phase, Phase::Connected)

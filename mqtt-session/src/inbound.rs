@@ -278,7 +278,7 @@ impl Engine {
         let count = quality.of(&mut session.acknowledged);
         *count = count.wrapping_sub(acknowledged);
         session.received = session.received.wrapping_sub(1);
-        if session.received == 0 {
+        if FAST && session.received == 0 {
             (session.received_start, session.unordered) = (0, false);
         }
     }

@@ -98,7 +98,7 @@ impl Engine {
         let times = &self.link.times;
         match self.link.phase {
             // This time counts from the opening, however slowly bytes arrive.
-            Phase::Connecting if !self.link.undecided => {
+            Phase::Connecting if !self.is_undecided() => {
                 left(times.asked_at, self.config.connect_timeout_ms, now)
             }
             Phase::Connected if self.is_server() => {

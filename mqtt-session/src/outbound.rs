@@ -241,7 +241,7 @@ impl Engine {
         // 5 [MQTT-3.3.4-8], [MQTT-3.3.4-10] and [MQTT-4.9.0-3]: only messages need the window; no other packet waits for it.
         // 5 [MQTT-4.9.0-1]: its size is at least 1 and at most the receive maximum of the peer.
         let link = &self.link;
-        let most = self.config.window.min(link.peers.receive_maximum).max(1);
+        let most = self.config.window.min(link.most_in_flight()).max(1);
         link.in_flight < most
             && (!POLICIES
                 || awaits != Awaits::PUBREC
@@ -274,7 +274,7 @@ impl Engine {
     #[inline]
     fn largest_message(&self, m: &Memory<'_>) -> usize {
         if LARGE {
-            to_usize(self.link.peers.packet)
+            to_usize(self.link.longest_packet())
         } else {
             self.largest_in_buffer(m)
         }

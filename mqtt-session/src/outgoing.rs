@@ -90,7 +90,7 @@ impl Engine {
         let limit = m.outgoing_limit().min(self.config.most_outgoing());
         limit
             .saturating_sub(reserve)
-            .min(to_usize(self.link.peers.packet))
+            .min(to_usize(self.link.longest_packet()))
     }
 
     /// Returns whether a message of `len` bytes has room beside the reserve. Its place is behind the waiting bytes, see
@@ -202,7 +202,7 @@ impl Engine {
         reason: Option<ReasonCode>,
     ) {
         let len = if reason.is_some() { 3 } else { 2 };
-        if len > self.link.peers.packet || !self.control_fits(m, 3) {
+        if len > self.link.longest_packet() || !self.control_fits(m, 3) {
             return;
         }
         let reason_code = reason.map_or(0, ReasonCode::get);

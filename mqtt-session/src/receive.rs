@@ -156,7 +156,7 @@ impl Engine {
             }
         }
         // 3.1.1 [MQTT-3.1.4-5], 5 [MQTT-3.1.4-6]: packets after CONNECT wait for the decision on it.
-        if self.link.undecided && frame.kind() != kind::AUTH {
+        if self.is_undecided() && frame.kind() != kind::AUTH {
             progress.found = Found::Blocked;
             return Ok(());
         }
@@ -185,7 +185,7 @@ impl Engine {
         allowed
             && match self.link.phase {
                 Phase::Connected => packet != first,
-                _ => packet == first || packet == kind::AUTH,
+                _ => packet == first || V5 && packet == kind::AUTH,
             }
     }
 

@@ -7,6 +7,7 @@ use super::times::Times;
 use crate::config::Config;
 use crate::error::Refused;
 use crate::event::Outgoing;
+use crate::tune::V5;
 
 /// The phase of a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -139,6 +140,22 @@ impl Link {
             authenticates: false,
             undecided: false,
             exceeded: false,
+        }
+    }
+
+    /// Returns the length of the longest packet that the peer accepts. Only MQTT 5 can announce it.
+    #[inline]
+    pub(crate) const fn longest_packet(&self) -> u32 {
+        if V5 { self.peers.packet } else { u32::MAX }
+    }
+
+    /// Returns how many messages at QoS 1 and 2 the peer accepts at the same time. Only MQTT 5 can announce it.
+    #[inline]
+    pub(crate) const fn most_in_flight(&self) -> u16 {
+        if V5 {
+            self.peers.receive_maximum
+        } else {
+            u16::MAX
         }
     }
 }

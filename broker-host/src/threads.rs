@@ -1,4 +1,9 @@
 //! Runs the shards of a broker but the first one, each in a thread with a runtime of its own.
+//!
+//! The first shard runs on the caller's thread. It accepts all connections, and does the stages below MQTT and the limits before
+//! CONNECT. If `Broker::owner_of` names another shard for a client, the socket leaves the poll of this thread, and goes with its
+//! stages, its peer and the bytes of CONNECT over a channel to the other thread. A link is a pipe of 256 KiB in each direction
+//! (`tokio::io::duplex`). If one side ends a link, both open it again with a new pipe. If one thread ends, all do.
 
 use std::thread::JoinHandle;
 

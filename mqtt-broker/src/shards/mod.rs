@@ -4,7 +4,20 @@
 //! A *link* connects two shards. It is a connection like that of a client, with a session on both sides: what one shard sends is the
 //! input of the other. So a message waits in the queue of the link's session, has a packet identifier and an acknowledgement, is sent
 //! again when the link is made again, and is recorded like the messages for clients. A link has no CONNECT, since both shards know
-//! what it would say.
+//! what it would say. A QoS 2 message is delivered once across crashes of both shards; a QoS 1 message may come again after a link
+//! was lost, and then finds the subscriptions of that moment.
+//!
+//! A shard tells the others when its first client subscribes to a filter and when the last one is gone. The session of the link in
+//! the other shard subscribes to this filter. SUBACK waits until all shards that are not away know the filter, so what is published
+//! anywhere after SUBACK is delivered. If the filters of a shard that is away were never known, the session of its link subscribes to
+//! `#` until they are.
+//!
+//! A shared subscription has the link of each shard with members as a member, with as many turns as that shard has connected members.
+//! The message carries a subscription identifier that names the shared subscription, and the receiving shard chooses the member. If it
+//! has none that may read the message, it gives the message to a member of another shard.
+//!
+//! After a restart, wills that are due and messages for shared subscriptions without own members wait until the lists of all other
+//! shards have come.
 //!
 //! A message goes over a link at most once for the subscriptions of that shard, and once more for each shared subscription for
 //! which a member in that shard is chosen. Messages that came over a link do not go over another one, except for a shared

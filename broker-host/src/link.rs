@@ -101,8 +101,43 @@ pub(crate) enum ServeResult {
     Lingers,
     /// Like [`Self::Lingers`], with more to read after the other connections.
     LingersOn,
+    /// This other shard has the session of the client, and is to serve the connection.
+    BelongsTo(u8),
     /// Close the transport.
     Over,
+}
+
+/// Whether a connection reads, and why not.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Intake {
+    /// The broker has accepted all whole packets.
+    Open,
+    /// The broker accepts no more bytes for now.
+    Blocked,
+    /// Like [`Self::Blocked`], since the connection has used up its part of the turn.
+    Yields,
+    /// This other shard has the session of the client.
+    BelongsTo(u8),
+    /// The client broke a protocol below MQTT.
+    Failed,
+}
+
+/// How far [`Link::write`] came.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Wrote {
+    All,
+    /// The transport takes no more bytes for now.
+    Some,
+    /// [`WRITTEN`] bytes were written in this turn, and more follow.
+    Enough,
+}
+
+/// What follows a step of a turn.
+enum Step {
+    GoOn,
+    /// The connection goes on after the others.
+    Yield,
+    EndWith(ServeResult),
 }
 
 /// The state of a connection between two turns.
@@ -113,20 +148,12 @@ pub(crate) struct Link {
     rest: BytesMut,
     /// The offset in `rest` of the first byte that is still needed.
     taken: usize,
-    blocked: bool,
-    /// Whether its share of the turn is used up.
-    yields: bool,
-    /// Whether it wrote its share of a turn and has more to write.
-    writes_on: bool,
+    intake: Intake,
     shut_down: bool,
-    /// Whether the client broke a protocol below MQTT.
-    failed: bool,
     /// Whether the client has closed the connection and reads no more. What it sent before may still be here.
     is_deaf: bool,
     /// Whether the client is of this shard, as far as is known.
     is_settled: bool,
-    /// The other shard that has the session of the client.
-    owner: Option<u8>,
     /// The length of the packet that `rest` begins with, if it is known.
     needed: u32,
     /// How many bytes were discarded since the connection ended.
@@ -141,14 +168,10 @@ impl Link {
             id,
             rest: BytesMut::new(),
             taken: 0,
-            blocked: false,
-            yields: false,
-            writes_on: false,
+            intake: Intake::Open,
             shut_down: false,
-            failed: false,
             is_deaf: false,
             is_settled: true,
-            owner: None,
             needed: 0,
             discarded: 0,
             written: 0,
@@ -169,18 +192,12 @@ impl Link {
     pub(crate) fn arrived(id: ConnectionId, input: BytesMut) -> Self {
         Self {
             rest: input,
-            blocked: true,
+            intake: Intake::Blocked,
             ..Self::new(id)
         }
     }
 
-    /// Returns the shard that has the session of the client, if it is another one.
-    #[cfg(unix)]
-    pub(crate) const fn owner(&self) -> Option<u8> {
-        self.owner
-    }
-
-    /// Returns the bytes for that shard.
+    /// Returns the bytes for the shard that has the session of the client.
     #[cfg(unix)]
     pub(crate) fn into_input(self) -> BytesMut {
         self.rest
@@ -188,7 +205,7 @@ impl Link {
 
     /// Returns whether nothing waits for the broker that was read before.
     pub(crate) fn only_writes(&self) -> bool {
-        !self.blocked
+        matches!(self.intake, Intake::Open | Intake::Failed)
     }
 
     /// Returns how many read bytes are kept here.
@@ -223,52 +240,75 @@ impl Link {
         if shared.broker.was_closed_for_room(self.id) {
             return Ok(ServeResult::Over);
         }
-        let mut share = most;
+        let mut left = most;
         for _ in 0..READS {
-            if self.failed {
-                let written = wire.flush()?.is_ready();
-                return self.linger(shared, written, wire);
+            if self.intake == Intake::Failed {
+                let all_written = wire.flush()?.is_ready();
+                return self.linger(shared, wire, all_written);
             }
-            let written = self.write(shared, wire)?;
-            if self.writes_on {
-                break;
+            let wrote = self.write(shared, wire)?;
+            if wrote == Wrote::Enough {
+                return Ok(ServeResult::HasMore);
             }
             if shared.broker.is_closing(self.id) {
                 // No byte of it is needed any more.
                 self.rest = BytesMut::new();
-                return self.linger(shared, written, wire);
+                return self.linger(shared, wire, wrote == Wrote::All);
             }
-            if self.blocked {
-                // The bytes that were written now, or a decision made meanwhile, may have made room.
-                self.take_rest(shared);
-                shared.wake(Some(self.id));
-                if self.yields {
-                    break;
-                }
-                let can_write = written && !shared.broker.outgoing(self.id).is_empty();
-                if self.blocked && !can_write {
-                    return Ok(ServeResult::Waits);
-                }
-                continue;
-            }
-            let read = self.read(shared, wire, most);
-            if let Poll::Ready(Ok(brought)) = read {
-                share = share.saturating_sub(brought);
-            }
-            match read {
-                Poll::Pending if self.is_deaf => return Ok(ServeResult::Over),
-                Poll::Pending => return Ok(ServeResult::Waits),
-                Poll::Ready(Ok(0)) => return Ok(ServeResult::Over),
-                Poll::Ready(Ok(_)) if share == 0 || self.yields => break,
-                Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(_)) if wire.has_failed() => self.failed = true,
-                Poll::Ready(Err(error)) => return Err(error),
+            let step = match self.intake {
+                Intake::Open => self.read_step(shared, wire, most, &mut left)?,
+                _ => self.retry_step(shared, wrote),
+            };
+            match step {
+                Step::GoOn => {}
+                Step::Yield => break,
+                Step::EndWith(result) => return Ok(result),
             }
         }
-        if !self.writes_on {
-            self.write(shared, wire)?;
+        self.write(shared, wire)?;
+        Ok(match self.intake {
+            Intake::BelongsTo(owner) => ServeResult::BelongsTo(owner),
+            _ => ServeResult::HasMore,
+        })
+    }
+
+    /// Passes bytes to the broker that it did not accept before: the bytes that were written now, or a decision made meanwhile, may
+    /// have made room.
+    fn retry_step<H: Hooks>(&mut self, shared: &mut Shared<H>, wrote: Wrote) -> Step {
+        self.take_rest(shared);
+        shared.wake(Some(self.id));
+        let can_write = wrote == Wrote::All && !shared.broker.outgoing(self.id).is_empty();
+        match self.intake {
+            Intake::Yields | Intake::BelongsTo(_) => Step::Yield,
+            Intake::Blocked if !can_write => Step::EndWith(ServeResult::Waits),
+            _ => Step::GoOn,
         }
-        Ok(ServeResult::HasMore)
+    }
+
+    /// Reads at most `most` bytes, and subtracts the read bytes from `left`, which is what the connection may still read in this turn.
+    fn read_step<H: Hooks>(
+        &mut self,
+        shared: &mut Shared<H>,
+        wire: &mut impl Wire,
+        most: usize,
+        left: &mut usize,
+    ) -> io::Result<Step> {
+        let brought = match self.read(shared, wire, most) {
+            Poll::Pending if !self.is_deaf => return Ok(Step::EndWith(ServeResult::Waits)),
+            Poll::Pending | Poll::Ready(Ok(0)) => return Ok(Step::EndWith(ServeResult::Over)),
+            Poll::Ready(Ok(brought)) => brought,
+            Poll::Ready(Err(_)) if wire.has_failed() => {
+                self.intake = Intake::Failed;
+                return Ok(Step::GoOn);
+            }
+            Poll::Ready(Err(error)) => return Err(error),
+        };
+        *left = left.saturating_sub(brought);
+        Ok(match self.intake {
+            Intake::Yields | Intake::BelongsTo(_) => Step::Yield,
+            _ if *left == 0 => Step::Yield,
+            _ => Step::GoOn,
+        })
     }
 
     /// Reads at most `most` bytes, and passes them to the broker. Returns how many were read.
@@ -333,25 +373,26 @@ impl Link {
         Poll::Ready(Ok(brought))
     }
 
-    /// Writes the outgoing bytes as far as possible. Returns whether all are written. After a client has closed its connection the
-    /// bytes are dropped, so that what it sent before is still read: messages, and the DISCONNECT that deletes its will.
+    /// Writes the outgoing bytes as far as possible. After a client has closed its connection the bytes are dropped, so that what it
+    /// sent before is still read: messages, and the DISCONNECT that deletes its will.
     fn write<H: Hooks>(
         &mut self,
         shared: &mut Shared<H>,
         wire: &mut impl Wire,
-    ) -> io::Result<bool> {
+    ) -> io::Result<Wrote> {
         let mut left = WRITTEN;
         loop {
             let outgoing = shared.broker.outgoing(self.id);
-            self.writes_on =
-                left == 0 && !outgoing.is_empty() && !shared.broker.is_closing(self.id);
-            if self.writes_on {
+            if outgoing.is_empty() {
+                return Ok(match self.is_deaf || wire.flush()?.is_ready() {
+                    true => Wrote::All,
+                    false => Wrote::Some,
+                });
+            }
+            if left == 0 && !shared.broker.is_closing(self.id) {
                 // The session has copied as many bytes, in messages of any size.
                 shared.broker.has_kept(WRITTEN);
-                return Ok(false);
-            }
-            if outgoing.is_empty() {
-                return Ok(self.is_deaf || wire.flush()?.is_ready());
+                return Ok(Wrote::Enough);
             }
             let written = match self.is_deaf {
                 true => Poll::Ready(Ok(outgoing.len())),
@@ -369,7 +410,7 @@ impl Link {
                     shared.broker.sent(self.id, n, now);
                 }
                 Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => return Ok(false),
+                Poll::Pending => return Ok(Wrote::Some),
             }
         }
     }
@@ -409,11 +450,11 @@ impl Link {
         if self.is_settled || shared.broker.is_closing(self.id) {
             return false;
         }
-        self.owner = shared.owner_of(input);
-        if self.owner.is_some() {
-            (self.blocked, self.yields) = (true, true);
+        let owner = shared.owner_of(input);
+        if let Some(owner) = owner {
+            self.intake = Intake::BelongsTo(owner);
         }
-        self.owner.is_some()
+        owner.is_some()
     }
 
     /// Makes room for the rest of a packet of which an eighth is here: its bytes are moved at most once more, and a client that only
@@ -441,7 +482,7 @@ impl Link {
         if self.taken >= rest.len() {
             self.taken = 0;
         } else {
-            if !self.yields {
+            if self.intake != Intake::Yields {
                 rest.advance(self.taken);
                 self.taken = 0;
             }
@@ -452,11 +493,15 @@ impl Link {
     fn receive<H: Hooks>(&mut self, shared: &mut Shared<H>, input: &[u8]) -> usize {
         let now = shared.now();
         let received = shared.broker.receive(self.id, input, now);
-        self.blocked = matches!(received.next, Next::Blocked | Next::Yields);
-        self.yields = received.next == Next::Yields;
-        self.needed = match received.next {
-            Next::Needs(needed) => to_u32(needed),
-            _ => 0,
+        self.needed = 0;
+        self.intake = match received.next {
+            Next::Blocked => Intake::Blocked,
+            Next::Yields => Intake::Yields,
+            Next::Needs(needed) => {
+                self.needed = to_u32(needed);
+                Intake::Open
+            }
+            _ => Intake::Open,
         };
         received.consumed
     }
@@ -464,10 +509,10 @@ impl Link {
     fn linger<H: Hooks>(
         &mut self,
         shared: &mut Shared<H>,
-        written: bool,
         wire: &mut impl Wire,
+        all_written: bool,
     ) -> io::Result<ServeResult> {
-        if !written {
+        if !all_written {
             return Ok(ServeResult::Lingers);
         }
         if !self.shut_down {

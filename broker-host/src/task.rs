@@ -102,28 +102,29 @@ impl<H: Hooks, T: AsyncRead + AsyncWrite + Unpin> Task<H, T> {
             transport: &mut self.transport,
             cx,
         };
-        let turn = match &mut self.staged {
+        let result = match &mut self.staged {
             None => self.link.serve(&mut shared, &mut wire, READ),
             Some(staged) => {
                 let peers = shared.peers.clone();
                 let mut wire = staged.over(&mut wire, self.link.id, &peers);
-                let turn = self.link.serve(&mut shared, &mut wire, READ);
+                let result = self.link.serve(&mut shared, &mut wire, READ);
                 staged.log_failure(self.link.id, &peers);
-                match turn {
+                match result {
                     ServeResult::Waits if std::mem::take(&mut staged.has_more) => {
                         ServeResult::HasMore
                     }
-                    turn => turn,
+                    result => result,
                 }
             }
         };
         drop(shared);
-        match turn {
+        match result {
             ServeResult::Waits => {}
-            ServeResult::HasMore => wake_after_poll(cx),
+            // A connection with a task stays in its shard.
+            ServeResult::HasMore | ServeResult::BelongsTo(_) => wake_after_poll(cx),
             ServeResult::Over => return Poll::Ready(()),
             ServeResult::Lingers | ServeResult::LingersOn => {
-                if turn == ServeResult::LingersOn {
+                if result == ServeResult::LingersOn {
                     wake_after_poll(cx);
                 }
                 let sleep = self.lingers.get_or_insert_with(|| Box::pin(sleep(LINGER)));

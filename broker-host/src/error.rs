@@ -121,15 +121,20 @@ pub enum Error {
         user: String,
     },
     /// A password cannot be hashed.
-    #[error("the password cannot be hashed: {0}")]
-    Hash(argon2::password_hash::Error),
+    #[error("the password cannot be hashed")]
+    Hash(#[source] HashError),
     /// A comparison with the hash would take too much memory or time.
     #[error("a comparison may take at most 1 GiB of memory and 4 GiB of passes over it")]
     Cost,
     /// The system does not return random numbers.
     #[error("the system gives no random numbers")]
-    Random(#[source] getrandom::Error),
+    Random(#[source] io::Error),
 }
+
+/// Why Argon2 cannot hash a password.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{0}")]
+pub struct HashError(pub(crate) argon2::password_hash::Error);
 
 /// The error of a settings file: the message of the parser in one line.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]

@@ -323,4 +323,9 @@ impl std::fmt::Display for StoreFailed {
 }
 
 #[cfg(feature = "store")]
-impl std::error::Error for StoreFailed {}
+impl std::error::Error for StoreFailed {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        // The text is that of the failure.
+        self.0.source()
+    }
+}

@@ -90,7 +90,7 @@ cfg_if! {
 
         pub use acl::{Acl, AclError};
         pub use division::StoreParts;
-        pub use error::{Error, SettingsError};
+        pub use error::{Error, HashError, SettingsError};
         pub use guard::Guard;
         pub use listening::Listening;
         pub use reload::Reloader;

@@ -46,6 +46,7 @@ pub enum Fault {
 /// A fault, and the position of its record.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("byte {at}: {fault}")]
+#[non_exhaustive]
 pub struct Damaged {
     /// The position of the record, counted from the first byte of the journal.
     pub at: usize,

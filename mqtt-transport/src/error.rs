@@ -9,7 +9,7 @@ use std::sync::Arc;
 pub struct Error {
     kind: ErrorKind,
     message: String,
-    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+    cause: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 /// The kind of an [`Error`].
@@ -52,25 +52,22 @@ impl Error {
         Self {
             kind,
             message: message.into(),
-            source: None,
+            cause: None,
         }
     }
 
     #[cfg(any(feature = "tls", feature = "websocket"))]
-    pub(crate) fn because(
-        mut self,
-        source: impl std::error::Error + Send + Sync + 'static,
-    ) -> Self {
-        self.source = Some(Arc::new(source));
+    pub(crate) fn because(mut self, cause: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.cause = Some(Arc::new(cause));
         self
     }
 
     /// Returns the error of rustls, tungstenite or the system behind this one, which can be downcast.
     #[must_use]
     pub fn cause(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source
+        self.cause
             .as_deref()
-            .map(|source| -> &(dyn std::error::Error + 'static) { source })
+            .map(|cause| -> &(dyn std::error::Error + 'static) { cause })
     }
 
     /// Puts the name of a server, or another place, in front of the message.
@@ -99,7 +96,7 @@ impl fmt::Debug for Error {
     }
 }
 
-/// There is no source, since the message already has its text; see [`Error::cause`].
+/// There is no source, since the message has the text of the cause or a plainer sentence for it; see [`Error::cause`].
 impl std::error::Error for Error {}
 
 /// Keeps the error as the inner error, which can be downcast.

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha512};
 use subtle::ConstantTimeEq as _;
 
 use super::UserFileError;
-use crate::Error;
+use crate::error::{Error, HashError};
 use crate::random::random;
 
 /// Bytes of SHA-512.
@@ -190,17 +190,18 @@ pub(crate) fn make(password: &[u8], cost: Cost) -> Result<String, Error> {
     if cost.is_too_high() {
         return Err(Error::Cost);
     }
-    let salt = SaltString::encode_b64(&random::<16>()?).map_err(Error::Hash)?;
+    let failed = |error| Error::Hash(HashError(error));
+    let salt = SaltString::encode_b64(&random::<16>()?).map_err(failed)?;
     let params = Params::new(
         cost.memory_kib,
         cost.iterations,
         Params::DEFAULT_P_COST,
         None,
     );
-    let params = params.map_err(|error| Error::Hash(error.into()))?;
+    let params = params.map_err(|error| failed(error.into()))?;
     let hash = Argon2::new(Algorithm::default(), Version::default(), params)
         .hash_password(password, &salt)
-        .map_err(Error::Hash)?;
+        .map_err(failed)?;
     Ok(hash.to_string())
 }
 

@@ -7,6 +7,7 @@ use crate::{DeviceCredentials, Method};
 
 /// The security mode, which is a part of the client identifier.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[non_exhaustive]
 pub enum Security {
     /// `securemode=2`: TLS.
     Tls,

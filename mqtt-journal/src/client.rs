@@ -16,6 +16,9 @@ pub(crate) const RECEIVED: Kind = Kind::new(3);
 
 /// A decoded record of a client's session machine.
 ///
+/// The enum is exhaustive: a machine that ignored a new kind of record would lose a part of its state, so its code must not compile
+/// until it reads them all. The same holds for [`Outgoing`].
+///
 /// ```
 /// use mqtt_journal::{Entry, Received, Record, proto::PacketId};
 /// let id = PacketId::new(7).unwrap();

@@ -31,6 +31,10 @@ pub const NEVER: u64 = u64::MAX;
 
 /// A decoded record of a broker. Sessions and messages have numbers; a number is not used again while a record with it exists.
 /// Times are milliseconds since the beginning of 1970, or [`NEVER`].
+///
+/// The enum is exhaustive: a broker that ignored a new kind of record would lose a part of its state, so its code must not compile
+/// until it reads them all. The same holds for [`Flow`].
+///
 /// ```
 /// use mqtt_journal::{Record, broker::{Entry, Flow}};
 /// let entry = Entry::Flow { message: 7, session: 2, flow: Some(Flow::Sent(1)) };

@@ -131,7 +131,7 @@ pub struct Delivery<'a> {
     pub sent: Option<u32>,
 }
 
-/// Subscription identifiers.
+/// Subscription identifiers. The enum is exhaustive: a record has them in one form, and a caller in one.
 #[derive(Clone, Copy, Debug)]
 pub enum Identifiers<'a> {
     /// Numbers to be encoded.

@@ -143,7 +143,7 @@ pub(crate) fn logins_hash(listeners: &[(usize, ListenerSettings)]) -> u64 {
         let certificate = own.client_certificate.as_deref().map(str::as_bytes);
         for text in [user_file, identity, certificate] {
             // No text has this length.
-            let len = text.map_or(u64::MAX, |text| u64::try_from(text.len()).unwrap_or(0));
+            let len = text.map_or(u64::MAX, |text| to_u64(text.len()));
             hasher.write(&len.to_le_bytes());
             hasher.write(text.unwrap_or_default());
         }

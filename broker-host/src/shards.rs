@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mqtt_broker::{ConnectionId, Elsewhere, Hooks, PlaceOf, Statistics};
+use mqtt_proto::num::to_u32;
 use mqtt_transport::bytes::BytesMut;
 use tokio::io::{DuplexStream, duplex};
 use tokio::sync::Semaphore;
@@ -63,7 +64,7 @@ impl Whole {
 
     /// Returns how many shards this process has.
     fn own_shards(&self) -> u32 {
-        u32::try_from(self.arrivals.len().max(1)).unwrap_or(u32::MAX)
+        to_u32(self.arrivals.len().max(1))
     }
 
     /// Counts a connection that this process passes to another one.

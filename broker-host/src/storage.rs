@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use mqtt_broker::{Broker, Hooks, RestoreError, Restored, StorageFailure};
+use mqtt_proto::num::to_u64;
 use mqtt_session::Instant;
 use mqtt_store::{Condition, Failure, OpenError, Store, Writer};
 use tokio::sync::Notify;
@@ -80,7 +81,7 @@ impl Storage {
         let least = if later { MANY } else { 1 };
         if new.len() >= least {
             self.writer.append(new);
-            self.given += u64::try_from(new.len()).unwrap_or(0);
+            self.given += to_u64(new.len());
         }
     }
 

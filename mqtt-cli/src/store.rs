@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use mqtt_broker_host::broker::proto::num::to_u64;
 use mqtt_broker_host::broker::records::broker::{Entry, Flow};
 use mqtt_broker_host::broker::records::{Fault, Format, Machine};
 use mqtt_broker_host::broker::{Broker, Config as Limits, Hooks, Instant, RestoreError};
@@ -379,9 +380,9 @@ fn check(arguments: &Check, parts: &StoreParts) -> Result<(), Failure> {
     let whole = Whole::read(parts, |dir, part| restored(dir, &limits, part, count))?;
     let all = |count: fn(&Session) -> u64| whole.sessions.iter().map(count).sum::<u64>();
     let sessions = all(|_| 1);
-    let subscriptions = all(|session| session.subscriptions.len().try_into().unwrap_or(u64::MAX));
+    let subscriptions = all(|session| to_u64(session.subscriptions.len()));
     let messages = all(|session| session.messages);
-    let retained = whole.retained.len().try_into().unwrap_or(u64::MAX);
+    let retained = to_u64(whole.retained.len());
     if arguments.place.json {
         output_json(&json!({
             "threads": whole.threads,

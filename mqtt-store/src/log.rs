@@ -6,6 +6,7 @@
 
 use std::io;
 
+use mqtt_journal::proto::num::to_u64;
 use redb::StorageBackend;
 
 use crate::directory::LOG;
@@ -218,13 +219,13 @@ impl Log {
     /// Reads the blocks of the latest generation, if the table lacks them: `done` is the last generation that it has.
     pub(crate) fn read(&mut self, done: u64) -> Result<Missing, Failure> {
         let len = self.file.len().map_err(|error| Call::Read.failed(&error))?;
-        if len != u64::try_from(self.half.saturating_mul(2)).unwrap_or(u64::MAX) {
+        if len != to_u64(self.half.saturating_mul(2)) {
             return Err(damaged(None, format!("the file has {len} bytes")));
         }
         let mut halves = [Found::default(), Found::default()];
         let mut bytes = vec![0; self.half];
         for (half, index) in halves.iter_mut().zip(0_u64..) {
-            let start = index * u64::try_from(self.half).unwrap_or(0);
+            let start = index * to_u64(self.half);
             self.file
                 .read(start, &mut bytes)
                 .map_err(|error| Call::Read.failed(&error))?;
@@ -236,7 +237,7 @@ impl Log {
         let torn = halves.iter().filter_map(|half| half.torn.as_ref());
         let dropped = torn
             .filter(|torn| torn.generation >= newest && torn.generation > done)
-            .map(|torn| u64::try_from(torn.bytes).unwrap_or(u64::MAX))
+            .map(|torn| to_u64(torn.bytes))
             .sum();
         (self.generation, self.done) = (newest, done);
         let [first, second] = halves;
@@ -284,7 +285,7 @@ impl Log {
         let half = file.len().map_err(failed)? / 2;
         for start in [0, half] {
             let mut front = MAGIC;
-            if half >= u64::try_from(front.len()).unwrap_or(0) {
+            if half >= to_u64(front.len()) {
                 front = [0; MAGIC.len()];
                 file.read(start, &mut front).map_err(failed)?;
             }
@@ -394,7 +395,7 @@ impl Log {
         head[32..].copy_from_slice(&checksum.to_be_bytes());
         let start = place.at + if place.second_half { self.half } else { 0 };
         self.file
-            .write(u64::try_from(start).unwrap_or(u64::MAX), block)
+            .write(to_u64(start), block)
             .map_err(|error| Call::Write.failed(&error))?;
         Ok(checksum)
     }

@@ -6,6 +6,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
+use mqtt_journal::proto::num::{to_u32, to_u64, to_usize};
 use mqtt_journal::{Kind, Record};
 
 use crate::changes::{Changes, parse};
@@ -101,7 +102,7 @@ impl Mark {
         Self {
             id: log.id,
             done: log.generation,
-            half: u32::try_from(log.half()).unwrap_or(u32::MAX),
+            half: to_u32(log.half()),
         }
     }
 
@@ -143,7 +144,7 @@ impl Logged {
         let Some(file) = self.table.open_log()? else {
             return Err(damaged(None, "the file is missing".to_owned()));
         };
-        let half = usize::try_from(mark.half).unwrap_or(usize::MAX);
+        let half = to_usize(mark.half);
         let mut log = Log::new(file, self.flushes, mark.id, half);
         let Self { net, table, .. } = self;
         let missing = log.read(mark.done)?;
@@ -177,7 +178,7 @@ impl Logged {
         if half == 0 {
             return Ok(());
         }
-        let len = u64::try_from(half * 2).unwrap_or(0);
+        let len = to_u64(half * 2);
         let file = match self.table.create_log(len) {
             Ok(file) => file,
             Err(Failure::DiskFull) => return Ok(()),

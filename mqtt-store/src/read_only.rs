@@ -7,6 +7,7 @@ use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use mqtt_journal::proto::num::to_u64;
 use redb::StorageBackend;
 
 use crate::directory::{FILE, LOCK, LOG, Place, owner};
@@ -100,8 +101,9 @@ struct Pages {
     written: BTreeMap<u64, Box<[u8]>>,
 }
 
-/// Bytes of a page in memory.
+/// Bytes of a page in memory, as a part of a file and as a length.
 const PAGE: u64 = 4096;
+const PAGE_LEN: usize = 4096;
 
 impl Overlay {
     pub(crate) fn new(file: File) -> io::Result<Self> {
@@ -125,7 +127,7 @@ impl Pages {
         if let Some(page) = self.written.get(&number) {
             return Ok(page.clone());
         }
-        let mut page = vec![0; usize::try_from(PAGE).unwrap_or(0)].into_boxed_slice();
+        let mut page = vec![0; PAGE_LEN].into_boxed_slice();
         let start = number.saturating_mul(PAGE);
         let rest = self.in_file.saturating_sub(start).min(PAGE);
         if let Some(part) = page.get_mut(..usize::try_from(rest).unwrap_or(0)) {
@@ -144,9 +146,9 @@ impl Pages {
     ) -> io::Result<()> {
         let mut done = 0;
         while done < len {
-            let at = offset.saturating_add(u64::try_from(done).unwrap_or(u64::MAX));
+            let at = offset.saturating_add(to_u64(done));
             let place = usize::try_from(at % PAGE).unwrap_or(0);
-            let some = usize::try_from(PAGE).unwrap_or(0).saturating_sub(place);
+            let some = PAGE_LEN.saturating_sub(place);
             let end = done.saturating_add(some).min(len);
             each(at / PAGE, place, done..end)?;
             done = end;
@@ -155,7 +157,7 @@ impl Pages {
     }
 
     fn check(&self, offset: u64, len: usize) -> io::Result<()> {
-        let end = offset.checked_add(u64::try_from(len).unwrap_or(u64::MAX));
+        let end = offset.checked_add(to_u64(len));
         match end {
             Some(end) if end <= self.len => Ok(()),
             _ => Err(ErrorKind::UnexpectedEof.into()),

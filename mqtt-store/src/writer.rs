@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use mqtt_journal::Record;
+use mqtt_journal::proto::num::to_u64;
 
 use crate::changes::{Batch, Changes, parse};
 use crate::config::Config;
@@ -80,7 +81,7 @@ impl Writer {
             return;
         }
         state.appended.extend_from_slice(records);
-        let added = u64::try_from(records.len()).unwrap_or(u64::MAX);
+        let added = to_u64(records.len());
         state.total = state.total.saturating_add(added);
         drop(state);
         self.shared.work.notify_one();
@@ -311,7 +312,7 @@ impl Worker {
         }
         state.progress.stored = state.progress.stored.saturating_add(stored);
         state.progress.condition = condition;
-        let left = u64::try_from(self.journal.len()).unwrap_or(u64::MAX);
+        let left = to_u64(self.journal.len());
         state.tried = state.progress.stored.saturating_add(left);
         drop(state);
         self.shared.changed.notify_all();
@@ -336,7 +337,7 @@ impl Worker {
         self.journal = journal;
         self.journal.drain(..stored);
         self.journal.shrink_to(KEPT_MEMORY);
-        (u64::try_from(stored).unwrap_or(u64::MAX), result)
+        (to_u64(stored), result)
     }
 
     /// Stores all bytes in one transaction.

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use mqtt_tokio::proto::Version;
-use mqtt_tokio::proto::num::to_usize;
+use mqtt_tokio::proto::num::{to_u32, to_usize};
 use pcap_parser::data::{PacketData, get_packetdata};
 use pcap_parser::traits::PcapNGPacketBlock;
 use pcap_parser::{Block, Linktype, PcapBlockOwned, PcapError, create_reader};
@@ -313,7 +313,7 @@ impl Side {
             let known = to_usize(next.wrapping_sub(sequence));
             let new = kept.get(known..).unwrap_or_default();
             bytes.extend_from_slice(new);
-            let count = u32::try_from(new.len()).unwrap_or(0);
+            let count = to_u32(new.len());
             self.next = Some(next.wrapping_add(count));
         }
         bytes

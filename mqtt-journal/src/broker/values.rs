@@ -1,5 +1,6 @@
 //! Holds the values of the broker's records.
 
+use mqtt_proto::num::to_u16;
 use mqtt_proto::{QoS, Version};
 
 use super::NEVER;
@@ -418,7 +419,7 @@ impl<'a> Delivery<'a> {
         // A client cannot have more subscriptions that match one topic.
         let most = usize::from(u16::MAX);
         let count = self.identifiers.iter().take(most).count();
-        put(&u16::try_from(count).unwrap_or(u16::MAX).to_be_bytes());
+        put(&to_u16(count).to_be_bytes());
         for identifier in self.identifiers.iter().take(most) {
             put(&identifier.to_be_bytes());
         }

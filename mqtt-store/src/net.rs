@@ -1,12 +1,14 @@
 //! Gathers the changes that the log has and the table has not.
 
 use std::hash::{BuildHasher, Hasher};
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry as Place;
+use hashbrown::hash_table::Entry as Slot;
+use mqtt_journal::proto::num::{to_u32, to_usize};
 use mqtt_journal::{Kind, Record, Records};
 
 use crate::changes::Changes;
@@ -112,15 +114,15 @@ impl Net {
             match found.next() {
                 None => break Ok(start),
                 Some(Ok(record)) => {
-                    let len = first + found.consumed() - at;
-                    self.add(&blocks, (at, len), &record, &mut before);
+                    let end = first + found.consumed();
+                    self.add(&blocks, at..end, &record, &mut before);
+                    at = end;
                 }
                 Some(Err(damaged)) => {
                     let why = format!("the machine wrote no records: {damaged}");
                     break Err(Failure::Broken(why));
                 }
             }
-            at = first + found.consumed();
         };
         self.blocks = blocks;
         result
@@ -136,54 +138,53 @@ impl Net {
         let mut kept = Vec::with_capacity(HEAD + self.len);
         kept.resize(HEAD, 0);
         for entry in &mut self.entries {
-            let at = index(entry.at);
-            let record = self.blocks.get(at..at + index(entry.len));
-            entry.at = place(kept.len());
+            let at = to_usize(entry.at);
+            let record = self.blocks.get(at..at + to_usize(entry.len));
+            entry.at = to_u32(kept.len());
             kept.extend_from_slice(record.unwrap_or_default());
         }
         self.blocks.clear();
         self.blocks.extend_from_slice(&kept);
     }
 
-    /// Adds the change of the record at a place of the blocks.
+    /// Adds the change of the record that has these bytes of the blocks, which have less than 4 GiB.
     fn add(
         &mut self,
         blocks: &[u8],
-        (at, len): (usize, usize),
+        bytes: Range<usize>,
         record: &Record<'_>,
         before: &mut impl FnMut(&Record<'_>) -> i64,
     ) {
         let name = self.hashed(record);
+        let is_deletion = record.value.is_none();
         let size = size(record.key, record.value);
-        self.growth += size;
-        self.len += len;
+        let table_size = u32::try_from(size).unwrap_or(u32::MAX);
         match find(&mut self.entries, blocks, name, record) {
-            Place::Occupied(mut place_of) => {
-                let old = place_of.get_mut();
+            Slot::Occupied(slot) if is_deletion && slot.get().is_new => {
+                let (old, _) = slot.remove();
+                self.len -= to_usize(old.len);
                 self.growth -= i64::from(old.size);
-                self.len -= index(old.len);
-                if old.is_new && record.value.is_none() {
-                    self.len -= len;
-                    place_of.remove();
-                } else {
-                    (old.at, old.len) = (place(at), place(len));
-                    old.size = u32::try_from(size).unwrap_or(u32::MAX);
-                }
             }
-            Place::Vacant(place_of) => {
-                let is_put = record.value.is_some();
-                let is_new = is_put && record.kind.is_put_once() || self.tabled.lacks(record);
-                if is_new && !is_put {
-                    self.len -= len;
+            Slot::Occupied(mut slot) => {
+                let old = slot.get_mut();
+                self.len = self.len - to_usize(old.len) + bytes.len();
+                self.growth += size - i64::from(old.size);
+                (old.at, old.len) = (to_u32(bytes.start), to_u32(bytes.len()));
+                old.size = table_size;
+            }
+            Slot::Vacant(slot) => {
+                let is_new = !is_deletion && record.kind.is_put_once() || self.tabled.lacks(record);
+                if is_deletion && is_new {
                     return;
                 }
                 let before = if is_new { 0 } else { before(record) };
-                self.growth -= before;
-                place_of.insert(Entry {
+                self.len += bytes.len();
+                self.growth += size - before;
+                slot.insert(Entry {
                     name,
-                    at: place(at),
-                    len: place(len),
-                    size: u32::try_from(size).unwrap_or(u32::MAX),
+                    at: to_u32(bytes.start),
+                    len: to_u32(bytes.len()),
+                    size: table_size,
                     is_new,
                     before,
                 });
@@ -262,8 +263,8 @@ impl Net {
             let record = name.deletion();
             let hashed = self.hashed(&record);
             let found = find(&mut self.entries, &self.blocks, hashed, &record);
-            if let Place::Occupied(entry) = found {
-                self.len -= index(entry.get().len);
+            if let Slot::Occupied(entry) = found {
+                self.len -= to_usize(entry.get().len);
                 self.growth += entry.get().before;
                 entry.remove();
                 self.tabled.note(&record);
@@ -308,7 +309,7 @@ fn find<'e>(
     blocks: &[u8],
     name: Hashed,
     record: &Record<'_>,
-) -> Place<'e, Entry> {
+) -> Slot<'e, Entry> {
     let same = |entry: &Entry| is_same(blocks, entry, name, record);
     entries.entry(name.hash, same, |entry| entry.name.hash)
 }
@@ -320,17 +321,8 @@ fn is_same(blocks: &[u8], entry: &Entry, name: Hashed, record: &Record<'_>) -> b
 }
 
 fn read_at(blocks: &[u8], at: u32) -> Option<Record<'_>> {
-    let (record, _) = Record::read(blocks.get(index(at)..)?).ok().flatten()?;
+    let (record, _) = Record::read(blocks.get(to_usize(at)..)?).ok().flatten()?;
     Some(record)
-}
-
-/// Returns a place in the blocks of a generation, which have less than 4 GiB.
-fn place(at: usize) -> u32 {
-    u32::try_from(at).unwrap_or(u32::MAX)
-}
-
-fn index(at: u32) -> usize {
-    usize::try_from(at).unwrap_or(usize::MAX)
 }
 
 fn size(key: &[u8], value: Option<&[u8]>) -> i64 {

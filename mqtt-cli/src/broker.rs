@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use crate::failure::{Failure, fail};
 use crate::health;
-use crate::import::import;
+use crate::import::{Translation, import};
 use crate::local_http;
 use crate::log::{self, Log};
 use crate::notify::notify;
@@ -36,7 +36,8 @@ pub(crate) struct Broker {
     /// Log more: --log debug
     #[arg(short, long, conflicts_with = "log")]
     verbose: bool,
-    /// Print a configuration file of Mosquitto as TOML, with unsupported lines as comments, and exit
+    /// Print a configuration file of Mosquitto as TOML, with unsupported lines as comments, and exit: with 1 if one of them limits
+    /// who may connect or what a client may do
     #[arg(long, value_name = "FILE", exclusive = true)]
     import: Option<PathBuf>,
     #[command(flatten)]
@@ -157,12 +158,23 @@ async fn listen(
     }
 }
 
-/// Prints the settings of a configuration file of Mosquitto.
+/// Prints the settings of a configuration file of Mosquitto. Fails afterwards if the result would be more open.
 fn print(path: &Path) -> Result<(), Failure> {
     let text = std::fs::read_to_string(path);
     let text = text.map_err(|error| fail(format!("{}: {error}", path.display())))?;
-    let toml = import(&text);
-    std::io::stdout().write_all(toml.as_bytes()).map_err(fail)
+    let Translation { toml, protecting } = import(&text);
+    std::io::stdout().write_all(toml.as_bytes()).map_err(fail)?;
+    if protecting.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<String> = protecting
+        .iter()
+        .map(|(at, line)| format!("line {at}: {line}"))
+        .collect();
+    Err(fail(format!(
+        "the settings lack what protects the broker, and let in more clients than Mosquitto: {}",
+        lines.join("; ")
+    )))
 }
 
 /// Serves the state of the broker, if a listener is set.

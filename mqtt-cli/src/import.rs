@@ -3,6 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use listening::Listening;
+
+mod listening;
+#[cfg(test)]
+mod tests;
+
 /// The address that stands for all addresses.
 const EVERYWHERE: &str = "0.0.0.0";
 /// Where Mosquitto listens if its file has no listener.
@@ -35,21 +41,26 @@ const SWITCHES: [(&str, &str); 5] = [
 /// The file of rules, which is one for all listeners here.
 const ACL_FILE: &str = "acl_file";
 
-/// Keys of one listener with a file, and ours, which have lists.
-const LISTENER_FILES: [(&str, &str); 3] =
-    [("certfile", "cert"), ("keyfile", "key"), ("crlfile", "crl")];
+/// Limits that are those of one listener in Mosquitto, and of the whole broker here.
+const OF_ONE_LISTENER: [&str; 3] = ["max_connections", "max_qos", "max_topic_alias"];
 
-/// Our settings that the broker refuses without another one, each with the keys of Mosquitto for it, and the other one. A setting comes
-/// behind the one that it needs.
-const NEEDS: [(&str, &[&str], &str); 4] = [
-    ("key", &["keyfile"], "cert"),
-    ("client-ca", &["cafile", "require_certificate"], "cert"),
-    ("crl", &["crlfile"], "client-ca"),
-    (
-        "identity-as-username",
-        &["use_identity_as_username", "use_subject_as_username"],
-        "client-ca",
-    ),
+/// Keys that say who may connect and what a client may do. A broker without one of them may be more open than Mosquitto was.
+const PROTECTING: [&str; 15] = [
+    ACL_FILE,
+    "allow_anonymous",
+    "auth_plugin",
+    "bind_interface",
+    "capath",
+    "clientid_prefixes",
+    "crlfile",
+    "global_plugin",
+    "password_file",
+    "plugin",
+    "psk_file",
+    "psk_hint",
+    "require_certificate",
+    "use_identity_as_username",
+    "use_subject_as_username",
 ];
 
 /// Keys whose meaning is how this broker works anyway, with these values only if some are given.
@@ -69,22 +80,6 @@ const LEVELS: [(&str, &str); 6] = [
     ("debug", "debug"),
     ("all", "debug"),
 ];
-
-/// A listener that was read so far.
-#[derive(Debug, Default)]
-struct Listening {
-    /// Host and port, or the path of a Unix socket.
-    place: String,
-    is_unix: bool,
-    is_websocket: bool,
-    /// The file of the CA of clients, and whether they need a certificate.
-    client_ca: Option<String>,
-    asks_certificate: bool,
-    /// The settings of this listener alone: the key of `mqtt broker`, and the value in TOML.
-    values: BTreeMap<&'static str, String>,
-    /// The lines of settings that need another one, with their numbers.
-    lines: Vec<(usize, String)>,
-}
 
 /// The settings that were read so far.
 #[derive(Debug, Default)]
@@ -107,8 +102,17 @@ struct Imported {
     unsupported: Vec<(usize, String)>,
 }
 
-/// Returns the settings as TOML. Lines without a counterpart are comments at the end.
-pub(crate) fn import(text: &str) -> String {
+/// A configuration file of Mosquitto as settings of `mqtt broker`.
+#[derive(Debug)]
+pub(crate) struct Translation {
+    /// The settings. Lines without a counterpart are comments at the end.
+    pub(crate) toml: String,
+    /// Those of these lines that protect the broker, with their numbers.
+    pub(crate) protecting: Vec<(usize, String)>,
+}
+
+/// Translates the text of a configuration file.
+pub(crate) fn import(text: &str) -> Translation {
     let mut imported = Imported::default();
     for (at, line) in text.lines().enumerate() {
         let line = line.trim();
@@ -119,11 +123,16 @@ pub(crate) fn import(text: &str) -> String {
         let numbered = (at + 1, line.to_owned());
         if !imported.take(key, value.trim()) {
             imported.unsupported.push(numbered);
-        } else if NEEDS.iter().any(|(_, theirs, _)| theirs.contains(&key)) {
+        } else if listening::may_be_dropped(key) {
             imported.last_listener().lines.push(numbered);
         }
     }
-    imported.print()
+    imported.finish()
+}
+
+fn protects((_, line): &(usize, String)) -> bool {
+    let key = line.split_whitespace().next();
+    key.is_some_and(|key| PROTECTING.contains(&key))
 }
 
 impl Imported {
@@ -198,8 +207,12 @@ impl Imported {
             Ok(0) if !zero_counts => false,
             Ok(3..) if key == "max_qos" => false,
             Ok(number) => {
-                let number = number.saturating_mul(unit);
-                self.values.insert(ours, number.to_string());
+                let number = number.saturating_mul(unit).to_string();
+                let values = match OF_ONE_LISTENER.contains(&key) {
+                    true => &mut self.last_listener().limits,
+                    false => &mut self.values,
+                };
+                values.insert(ours, number);
                 true
             }
             Err(_) => false,
@@ -238,44 +251,81 @@ impl Imported {
         self.number(value, "session-expiry-maximum", unit, letters.as_str())
     }
 
-    fn print(mut self) -> String {
+    fn finish(mut self) -> Translation {
         if self.is_persistent {
             // Without a folder Mosquitto takes the present one.
             let folder = self.folder.as_deref().unwrap_or(".");
             self.values.insert("store", quoted(folder));
         }
-        if self.port.is_some() || self.address.is_some() {
+        if let Some((_, level)) = self.level.and_then(|level| LEVELS.get(level)) {
+            self.values.insert("log", quoted(level));
+        }
+        self.finish_listeners();
+        self.unsupported.sort_unstable();
+        Translation {
+            toml: self.print(),
+            protecting: self.unsupported.into_iter().filter(protects).collect(),
+        }
+    }
+
+    /// Adds the default listener, if Mosquitto opens it, and completes all of them.
+    fn finish_listeners(&mut self) {
+        let is_default_alone = self.listeners.is_empty();
+        let has_address = self.port.is_some() || self.address.is_some();
+        if has_address {
             let port = self.port.as_deref().unwrap_or("1883");
             let address = self.address.as_deref().unwrap_or(EVERYWHERE);
             self.default.place = joined(address, port);
-            self.listeners.insert(0, std::mem::take(&mut self.default));
-        } else if self.listeners.is_empty() && self.default.is_websocket {
+        } else if is_default_alone && self.default.is_websocket {
             self.default.place = LOCAL.to_owned();
-            self.listeners.push(std::mem::take(&mut self.default));
-        } else if self.listeners.is_empty() {
-            self.unsupported.append(&mut self.default.complete());
-            self.values.append(&mut self.default.values);
+        }
+        // Otherwise Mosquitto does not open the default listener, and what is said of it is of no other.
+        if has_address || is_default_alone {
+            self.listeners.insert(0, std::mem::take(&mut self.default));
         }
         for listener in &mut self.listeners {
             self.unsupported.append(&mut listener.complete());
         }
-        self.unsupported.sort_unstable();
-        // Otherwise Mosquitto does not open the default listener either, and what is said of it is of no other.
-        if let Some((_, level)) = self.level.and_then(|level| LEVELS.get(level)) {
-            self.values.insert("log", quoted(level));
+        self.take_limits();
+        // The broker opens this listener without an address.
+        if let Some(default) = self.listeners.pop_if(|it| it.place.is_empty()) {
+            self.values.extend(default.values);
         }
+    }
+
+    /// Takes the limits that are of one listener in Mosquitto. Those that differ between listeners have no counterpart; the number of
+    /// connections has none beside another listener.
+    fn take_limits(&mut self) {
+        for key in OF_ONE_LISTENER {
+            let Some((_, ours)) = NUMBERS.iter().find(|(theirs, _)| *theirs == key) else {
+                continue;
+            };
+            let mut all = self.listeners.iter().map(|it| it.limits.get(ours));
+            let first = all.next().flatten();
+            let is_single = self.listeners.len() == 1;
+            if is_single || (key != "max_connections" && all.all(|limit| limit == first)) {
+                self.values
+                    .extend(first.map(|limit| (*ours, limit.clone())));
+                continue;
+            }
+            for listener in &mut self.listeners {
+                self.unsupported.extend(listener.lines_of(&[key]));
+            }
+        }
+    }
+
+    fn print(&self) -> String {
         let mut text = String::new();
-        let (plain, own): (Vec<_>, Vec<_>) = std::mem::take(&mut self.listeners)
-            .into_iter()
-            .partition(|it| it.values.is_empty());
+        let (plain, own): (Vec<_>, Vec<_>) =
+            self.listeners.iter().partition(|it| it.values.is_empty());
         if !plain.is_empty() {
-            let binds: Vec<String> = plain.iter().map(Listening::bind).collect();
+            let binds: Vec<String> = plain.into_iter().map(Listening::bind).collect();
             let _ = writeln!(text, "bind = [{}]", binds.join(", "));
         }
         for (key, value) in &self.values {
             let _ = writeln!(text, "{key} = {value}");
         }
-        for listener in &own {
+        for listener in own {
             let _ = writeln!(text, "\n[[listener]]\nbind = [{}]", listener.bind());
             for (key, value) in &listener.values {
                 let _ = writeln!(text, "{key} = {value}");
@@ -288,77 +338,6 @@ impl Imported {
             let _ = writeln!(text, "# line {at}: {}", line.escape_debug());
         }
         text
-    }
-}
-
-impl Listening {
-    /// Takes a key of one listener. Returns whether it can be said.
-    fn take(&mut self, key: &str, value: &str) -> bool {
-        if let Some((_, ours)) = LISTENER_FILES.iter().find(|(theirs, _)| *theirs == key) {
-            self.values.insert(ours, format!("[{}]", quoted(value)));
-            return !value.is_empty();
-        }
-        let is_switch = matches!(value, "true" | "false");
-        match key {
-            "protocol" => {
-                self.is_websocket = value == "websockets";
-                return matches!(value, "mqtt" | "websockets");
-            }
-            "cafile" => self.client_ca = Some(quoted(value)),
-            "require_certificate" if is_switch => self.asks_certificate = value == "true",
-            "use_identity_as_username" | "use_subject_as_username" if is_switch => {
-                let part = match key {
-                    "use_identity_as_username" => "common-name",
-                    _ => "subject",
-                };
-                if value == "true" {
-                    self.values.insert("identity-as-username", quoted(part));
-                }
-            }
-            "tls_version" => match value.strip_prefix("tlsv") {
-                Some(version @ ("1.2" | "1.3")) => {
-                    self.values.insert("tls-minimum", quoted(version));
-                }
-                _ => return false,
-            },
-            _ => return false,
-        }
-        true
-    }
-
-    /// Returns its address with its scheme, as TOML has it.
-    fn bind(&self) -> String {
-        let scheme = match (
-            self.is_unix,
-            self.values.contains_key("cert"),
-            self.is_websocket,
-        ) {
-            (true, ..) => "unix://",
-            (_, true, false) => "mqtts://",
-            (_, true, true) => "wss://",
-            (_, false, true) => "ws://",
-            (_, false, false) => "",
-        };
-        quoted(&format!("{scheme}{}", self.place))
-    }
-
-    /// Adds the CA if clients need a certificate, and drops what the broker would refuse because another setting is missing. Returns
-    /// the lines of it.
-    fn complete(&mut self) -> Vec<(usize, String)> {
-        if let Some(ca) = self.client_ca.take().filter(|_| self.asks_certificate) {
-            self.values.insert("client-ca", ca);
-        }
-        let mut dropped = Vec::new();
-        for (ours, theirs, needed) in NEEDS {
-            if !self.values.contains_key(needed) && self.values.remove(ours).is_some() {
-                let is_of = |(_, line): &mut (usize, String)| {
-                    let key = line.split_whitespace().next();
-                    key.is_some_and(|key| theirs.contains(&key))
-                };
-                dropped.extend(self.lines.extract_if(.., is_of));
-            }
-        }
-        dropped
     }
 }
 
@@ -390,139 +369,4 @@ fn quoted(text: &str) -> String {
     }
     quoted.push('"');
     quoted
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const THEIRS: &str = "
-# A comment
-listener 1883 127.0.0.1
-listener 1884 ::1
-listener 0 /run/mqtt.socket
-allow_anonymous true
-check_retain_source false
-upgrade_outgoing_qos true
-password_file /etc/mosquitto/the \"passwords\"
-acl_file /etc/mosquitto/acl
-max_packet_size 100000
-max_queued_messages 0
-persistent_client_expiration 2d
-persistence true
-persistence_location /var/lib/mosquitto/
-set_tcp_nodelay true
-log_type all
-";
-
-    const OURS: &str = r#"bind = ["127.0.0.1:1883", "[::1]:1884", "unix:///run/mqtt.socket"]
-acl-file = "/etc/mosquitto/acl"
-allow-anonymous = true
-check-retained-source = false
-log = "debug"
-packet-size = 100000
-raise-qos = true
-session-expiry-maximum = 172800
-store = "/var/lib/mosquitto/"
-user-file = "/etc/mosquitto/the \"passwords\""
-
-# What cannot be said:
-# line 12: max_queued_messages 0
-"#;
-
-    #[test]
-    fn known_keys_are_converted_and_others_are_listed() {
-        assert_eq!(import(THEIRS), OURS);
-        assert_eq!(import("port 1885\n"), "bind = [\"0.0.0.0:1885\"]\n");
-        assert_eq!(import("# nothing\n\n"), "");
-    }
-
-    #[test]
-    fn values_without_a_counterpart_are_listed() {
-        for line in [
-            "set_tcp_nodelay false",
-            "acl_file",
-            "max_qos 3",
-            "log_type subscribe",
-        ] {
-            let listed = format!("\n# What cannot be said:\n# line 1: {line}\n");
-            assert_eq!(import(line), listed);
-        }
-        let ours = "bind = [\"127.0.0.1:1884\"]\n\n\
-                    # What cannot be said:\n# line 1: listener 1884 127.0.0.1 more\n";
-        assert_eq!(import("listener 1884 127.0.0.1 more"), ours);
-        let ours = "bind = [\"ws://127.0.0.1:1883\"]\n";
-        assert_eq!(import("protocol websockets"), ours);
-        let ours = "log = \"warn\"\n";
-        assert_eq!(import("log_type error\nlog_type warning\n"), ours);
-        let ours = "log = \"info\"\n";
-        assert_eq!(import("log_type error\nlog_type information\n"), ours);
-    }
-
-    #[test]
-    fn what_needs_a_missing_setting_is_listed() {
-        let rest = "crlfile /r\nuse_identity_as_username true\n";
-        let no_ca = format!("listener 8883\ncertfile /c\nkeyfile /k\ncafile /a\n{rest}");
-        let ours = "\n[[listener]]\nbind = [\"mqtts://0.0.0.0:8883\"]\ncert = [\"/c\"]\nkey = [\"/k\"]\n\n\
-                    # What cannot be said:\n# line 5: crlfile /r\n# line 6: use_identity_as_username true\n";
-        assert_eq!(import(&no_ca), ours);
-        let no_certificate = format!("keyfile /k\nrequire_certificate true\ncafile /a\n{rest}");
-        let listed = "\n# What cannot be said:\n# line 1: keyfile /k\n# line 2: require_certificate true\n\
-                      # line 3: cafile /a\n# line 4: crlfile /r\n# line 5: use_identity_as_username true\n";
-        assert_eq!(import(&no_certificate), listed);
-    }
-
-    const THEIR_LISTENERS: &str = "
-per_listener_settings true
-listener 1883 127.0.0.1
-allow_anonymous true
-listener 8883
-protocol mqtt
-cafile /etc/ca.pem
-certfile /etc/broker.pem
-keyfile /etc/broker.key
-require_certificate true
-use_identity_as_username true
-tls_version tlsv1.3
-listener 9001
-protocol websockets
-password_file /etc/users
-listener 9002
-protocol websockets
-ciphers ALL
-";
-
-    const OUR_LISTENERS: &str = r#"bind = ["ws://0.0.0.0:9002"]
-
-[[listener]]
-bind = ["127.0.0.1:1883"]
-allow-anonymous = true
-
-[[listener]]
-bind = ["mqtts://0.0.0.0:8883"]
-cert = ["/etc/broker.pem"]
-client-ca = "/etc/ca.pem"
-identity-as-username = "common-name"
-key = ["/etc/broker.key"]
-tls-minimum = "1.3"
-
-[[listener]]
-bind = ["ws://0.0.0.0:9001"]
-user-file = "/etc/users"
-
-# What cannot be said:
-# line 18: ciphers ALL
-"#;
-
-    /// A listener with TLS does not become one without, and who may connect to one listener may not connect to others.
-    #[test]
-    fn settings_of_one_listener_stay_separate() {
-        let ours = import(THEIR_LISTENERS);
-        assert_eq!(ours, OUR_LISTENERS);
-        assert!(mqtt_broker_host::Settings::parse(&ours).is_ok());
-        let default = "port 8883\ncertfile c\nkeyfile k\ncafile a\n";
-        let ours =
-            "\n[[listener]]\nbind = [\"mqtts://0.0.0.0:8883\"]\ncert = [\"c\"]\nkey = [\"k\"]\n";
-        assert_eq!(import(default), ours);
-    }
 }

@@ -17,8 +17,9 @@ use crate::random::random;
 /// [`Error::UserName`], [`Error::File`], [`Error::Hash`], [`Error::Random`].
 pub fn set_password(path: &Path, user: &str, password: &str, cost: Cost) -> Result<(), Error> {
     check_name(user)?;
-    let text = read_or_empty(path)?;
     let line = format!("{user}:{}", make(password.as_bytes(), cost)?);
+    let _lock = lock(path);
+    let text = read_or_empty(path)?;
     let kept = text.lines().filter(|line| !is_of(line, user));
     write_lines(path, kept.chain([line.as_str()]))
 }
@@ -29,6 +30,7 @@ pub fn set_password(path: &Path, user: &str, password: &str, cost: Cost) -> Resu
 pub fn create(path: &Path, user: &str, password: &str, cost: Cost) -> Result<(), Error> {
     check_name(user)?;
     let line = format!("{user}:{}", make(password.as_bytes(), cost)?);
+    let _lock = lock(path);
     write_lines(path, [line.as_str()].into_iter())
 }
 
@@ -38,6 +40,7 @@ pub fn create(path: &Path, user: &str, password: &str, cost: Cost) -> Result<(),
 /// [`Error::UserName`], [`Error::NoSuchUser`], [`Error::File`], [`Error::Random`].
 pub fn remove(path: &Path, user: &str) -> Result<(), Error> {
     check_name(user)?;
+    let _lock = lock(path);
     let text = read_or_empty(path)?;
     if !text.lines().any(|line| is_of(line, user)) {
         return Err(Error::NoSuchUser {
@@ -62,6 +65,39 @@ pub fn check_name(user: &str) -> Result<(), Error> {
         return Err(Error::UserName(user.into()));
     }
     Ok(())
+}
+
+/// Holds off other processes that change a file of this folder, until the result is dropped. The file itself is replaced, so that a
+/// lock on it would end. A system without locks of folders is used without one.
+#[cfg(unix)]
+fn lock(path: &Path) -> Option<File> {
+    let folder = File::open(folder_of(path)).ok()?;
+    folder.lock().ok()?;
+    Some(folder)
+}
+
+#[cfg(not(unix))]
+const fn lock(_path: &Path) -> Option<File> {
+    None
+}
+
+/// Writes the names of the files of the folder to the disk.
+#[cfg(unix)]
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(folder_of(path))?.sync_all()
+}
+
+#[cfg(not(unix))]
+const fn sync_folder(_path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(unix)]
+fn folder_of(path: &Path) -> &Path {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
 }
 
 fn is_of(line: &str, user: &str) -> bool {
@@ -115,7 +151,8 @@ fn replace(path: &Path, beside: &Path, text: &str) -> io::Result<()> {
     if done.is_err() {
         let _ = std::fs::remove_file(beside);
     }
-    done
+    done?;
+    sync_folder(path)
 }
 
 /// Writes a new file with the owner, group and mode of the old one.
@@ -209,6 +246,26 @@ mod tests {
         // The folder has the link, its target and the file of the test, and no other file.
         std::fs::remove_file(&beside).unwrap_or_default();
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 2);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn users_that_are_added_at_the_same_time_all_stay() {
+        let folder = folder("user-race");
+        let users = folder.join("users");
+        let start = std::sync::Barrier::new(8);
+        std::thread::scope(|scope| {
+            for number in 0..8 {
+                let (users, start) = (&users, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    set_password(users, &format!("pump {number}"), "secret", CHEAP()).unwrap();
+                });
+            }
+        });
+        let text = read_text(&users).unwrap();
+        assert_eq!(super::super::parse(&text).unwrap().len(), 8);
         std::fs::remove_dir_all(&folder).unwrap();
     }
 

@@ -237,22 +237,27 @@ impl Tickets {
         let Some(ticket) = self.0.pop_front() else {
             return Ok(());
         };
-        match ticket.await {
-            Outcome::Acknowledged(reason) if reason.is_error() => {
-                Err(fail(format!("the broker refused the message: {reason}")))
-            }
-            Outcome::Acknowledged(_) | Outcome::Sent => Ok(()),
-            Outcome::Lost => Err(fail(
-                "the connection ended before the message was sent; at QoS 0 it is not sent again",
-            )),
-            Outcome::InDoubt => Err(fail(
-                "the broker lost the session; whether the message arrived is not known",
-            )),
-            Outcome::TooLarge => Err(fail("the message is larger than the broker takes")),
-            Outcome::NotSupported => Err(fail(
-                "the broker does not support the quality of service or the retain flag of the message",
-            )),
-            other => Err(fail(format!("the message was not sent: {other}"))),
+        delivered(ticket.await)
+    }
+}
+
+/// Returns why a message was not delivered, if it was not.
+pub(crate) fn delivered(outcome: Outcome) -> Result<(), Failure> {
+    match outcome {
+        Outcome::Acknowledged(reason) if reason.is_error() => {
+            Err(fail(format!("the broker refused the message: {reason}")))
         }
+        Outcome::Acknowledged(_) | Outcome::Sent => Ok(()),
+        Outcome::Lost => Err(fail(
+            "the connection ended before the message was sent; at QoS 0 it is not sent again",
+        )),
+        Outcome::InDoubt => Err(fail(
+            "the broker lost the session; whether the message arrived is not known",
+        )),
+        Outcome::TooLarge => Err(fail("the message is larger than the broker takes")),
+        Outcome::NotSupported => Err(fail(
+            "the broker does not support the quality of service or the retain flag of the message",
+        )),
+        other => Err(fail(format!("the message was not sent: {other}"))),
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use mqtt_tokio::proto::{Properties, Property, QoS, Subscription, TopicFilter, TopicName, Version};
-use mqtt_tokio::{Handle, Outgoing, QoS0Overflow};
+use mqtt_tokio::{Handle, Messages, Outgoing, QoS0Overflow};
 
 use crate::args::{ConnectArgs, Setup, qos, seconds};
 use crate::failure::{Failure, fail};
@@ -12,6 +12,7 @@ use crate::format::Format;
 use crate::link;
 use crate::payload::PayloadArgs;
 use crate::printing::{Printing, print};
+use crate::publish::delivered;
 use crate::subscribe::passed;
 
 /// Publishes a request and prints the first message on the response topic.
@@ -105,7 +106,22 @@ impl Request {
             properties: Properties::from(&publish[..]),
             ..Outgoing::new(topic, self.qos, payload)
         };
-        let _ticket = handle.publish_message(&message).await?;
+        let ticket = handle.publish_message(&message).await?;
+        let response = self.response(&mut responses, format);
+        tokio::pin!(response);
+        // No response comes for a request that was refused or lost.
+        tokio::select! {
+            biased;
+            done = &mut response => done,
+            outcome = ticket => {
+                delivered(outcome)?;
+                response.await
+            }
+        }
+    }
+
+    /// Prints the first message that is a response.
+    async fn response(&self, responses: &mut Messages, format: &Format) -> Result<(), Failure> {
         while let Some(message) = responses.next().await {
             if self.no_retained && message.retain {
                 continue;

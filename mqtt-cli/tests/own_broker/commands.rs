@@ -121,6 +121,9 @@ fn passwords_and_rules_are_enforced() {
     is_well(&publish("plant/a", "3.1.1"));
     is_well(&publish("plant/a", "5"));
     failed(&publish("orders/a", "5"), 1, "not authorized");
+    let request = ["-t", "orders/a", "-e", "orders/b", "-m", "x"];
+    let asked = broker.run("rr", &[&known[..], &request].concat());
+    failed(&asked, 1, "not authorized");
     // 3.1.1 cannot report it; the message is dropped and acknowledged.
     is_well(&publish("orders/a", "3.1.1"));
     let subscribe = |topic, version| {

@@ -209,9 +209,9 @@ impl TlsArgs {
                 "there are no engines of OpenSSL: keys are files of PEM",
             ));
         }
-        let is_layered =
-            self.ws || self.proxy.is_some() || self.cafile.is_some() || self.pin.is_some();
-        if self.unix.is_some() && is_layered {
+        let files = [&self.cafile, &self.capath, &self.pin, &self.cert, &self.key];
+        let is_tls = self.tls_use_os_certs || files.iter().any(|file| file.is_some());
+        if self.unix.is_some() && (is_tls || self.ws || self.proxy.is_some()) {
             return Err(fail(
                 "--unix is plain MQTT, without TLS, WebSocket and proxies",
             ));

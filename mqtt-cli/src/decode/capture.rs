@@ -18,6 +18,8 @@ use crate::review::From;
 
 /// The port of MQTT without TLS. Its connections are decoded whatever their first bytes are.
 const PORT: u16 = 1883;
+/// How many bytes of one direction wait for bytes before them. The rest of the direction is not shown beyond this limit.
+const MOST_EARLY: usize = 16 << 20;
 
 /// Recognises a file by its first bytes.
 pub(super) fn is_capture(head: &[u8]) -> bool {
@@ -48,6 +50,9 @@ struct Side {
     next: Option<u32>,
     /// Segments that arrived out of order.
     early: BTreeMap<u32, Vec<u8>>,
+    early_bytes: usize,
+    /// How many bytes are missing before those that were given up.
+    missing: Option<u32>,
     reader: Reader,
     /// Whether bytes are missing, so that the rest cannot be decoded.
     is_over: bool,
@@ -206,7 +211,7 @@ impl Capture {
                 .reader
                 .feed(&bytes, &mut connection.assumed)
         {
-            connection.sides[side].is_over = true;
+            connection.sides[side].end();
             self.failure.get_or_insert(failure);
         }
     }
@@ -223,6 +228,8 @@ impl Capture {
             address,
             next: None,
             early: BTreeMap::new(),
+            early_bytes: 0,
+            missing: None,
             reader: Reader::new(None, self.show),
             is_over: false,
         };
@@ -241,15 +248,17 @@ impl Capture {
         let mut failure = self.failure;
         for connection in self.connections {
             for side in connection.sides {
-                if connection.is_mqtt != Some(true) || side.is_over {
+                if connection.is_mqtt != Some(true) {
                     continue;
                 }
-                if let Some((first, _)) = side.early.first_key_value() {
-                    let missing = first.wrapping_sub(side.next.unwrap_or(*first));
+                if let Some(missing) = side.missing.or_else(|| side.gap()) {
                     self.show.note(&format!(
                         "{} sent {missing} bytes that are not in the capture; what follows them is not shown",
                         side.address
                     ));
+                }
+                if side.is_over {
+                    continue;
                 }
                 if let Err(error) = side.reader.finish(&connection.assumed) {
                     failure.get_or_insert(error);
@@ -290,33 +299,53 @@ impl Side {
             return Vec::new();
         }
         self.next.get_or_insert(segment.sequence);
-        self.early
-            .entry(segment.sequence)
-            .and_modify(|kept| {
-                if kept.len() < segment.payload.len() {
-                    *kept = segment.payload.to_vec();
-                }
-            })
-            .or_insert_with(|| segment.payload.to_vec());
+        self.keep(segment);
         let mut bytes = Vec::new();
-        while let Some(next) = self.next {
-            // The segment that begins at the next byte or before it. A number that wrapped is far away.
-            let found = self
-                .early
-                .keys()
-                .copied()
-                .find(|sequence| next.wrapping_sub(*sequence) < 1 << 31);
-            let Some(sequence) = found else {
-                break;
-            };
+        while let Some((next, sequence)) = self.next.zip(self.continuing()) {
             let kept = self.early.remove(&sequence).unwrap_or_default();
+            self.early_bytes -= kept.len();
             let known = to_usize(next.wrapping_sub(sequence));
             let new = kept.get(known..).unwrap_or_default();
             bytes.extend_from_slice(new);
             let count = to_u32(new.len());
             self.next = Some(next.wrapping_add(count));
         }
+        if self.early_bytes > MOST_EARLY {
+            self.missing = self.gap();
+            self.end();
+        }
         bytes
+    }
+
+    /// Keeps the bytes of a segment; the longer ones, if there is another one with the same number.
+    fn keep(&mut self, segment: &Segment<'_>) {
+        let kept = self.early.entry(segment.sequence).or_default();
+        if kept.len() < segment.payload.len() {
+            self.early_bytes += segment.payload.len() - kept.len();
+            *kept = segment.payload.to_vec();
+        }
+    }
+
+    /// Returns the number of a segment that begins at the next byte or before it. A number that wrapped is far away.
+    fn continuing(&self) -> Option<u32> {
+        let next = self.next?;
+        let before = self.early.range(..=next).next_back();
+        let (sequence, _) = before.or_else(|| self.early.last_key_value())?;
+        (next.wrapping_sub(*sequence) < 1 << 31).then_some(*sequence)
+    }
+
+    /// Returns how many bytes are missing before the first segment that waits.
+    fn gap(&self) -> Option<u32> {
+        let next = self.next?;
+        let missing = self.early.keys().map(|first| first.wrapping_sub(next));
+        missing.min()
+    }
+
+    /// Drops what waits; the rest of this direction is not decoded.
+    fn end(&mut self) {
+        self.is_over = true;
+        self.early.clear();
+        self.early_bytes = 0;
     }
 }
 
@@ -333,4 +362,60 @@ fn addresses(packet: SlicedPacket<'_>) -> Option<(IpAddr, IpAddr, TransportSlice
         NetSlice::Arp(_) => return None,
     };
     Some((from, to, packet.transport?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
+
+    fn side(next: u32) -> Side {
+        let show = Show {
+            json: false,
+            explain: false,
+        };
+        Side {
+            address: ADDRESS,
+            next: Some(next),
+            early: BTreeMap::new(),
+            early_bytes: 0,
+            missing: None,
+            reader: Reader::new(None, show),
+            is_over: false,
+        }
+    }
+
+    fn segment(sequence: u32, payload: &[u8]) -> Segment<'_> {
+        Segment {
+            from: ADDRESS,
+            to: ADDRESS,
+            sequence,
+            syn: false,
+            ack: true,
+            payload,
+        }
+    }
+
+    #[test]
+    fn segments_are_joined_where_the_sequence_number_wraps() {
+        let mut side = side(u32::MAX - 1);
+        assert_eq!(side.take(&segment(1, b"de")), b"");
+        // It begins before the next byte, as one that is sent again does.
+        assert_eq!(side.take(&segment(u32::MAX - 2, b"_abc")), b"abcde");
+        assert_eq!((side.next, side.early_bytes), (Some(3), 0));
+    }
+
+    #[test]
+    fn what_follows_a_gap_is_kept_up_to_a_limit() {
+        let mut side = side(0);
+        let payload = vec![0; 1 << 20];
+        for number in 0_u32..17 {
+            assert!(!side.is_over, "{number}");
+            assert_eq!(side.take(&segment(5 + (number << 20), &payload)), b"");
+        }
+        assert_eq!((side.is_over, side.missing), (true, Some(5)));
+        assert!(side.early.is_empty());
+    }
 }

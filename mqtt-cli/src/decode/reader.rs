@@ -91,8 +91,8 @@ pub(crate) struct Reader {
     buffer: Vec<u8>,
     /// How many bytes were decoded.
     at: usize,
-    /// Packets since the last [`Self::take_packets`].
-    packets: Vec<Vec<u8>>,
+    /// Packets since the last [`Self::take_packets`], if they are kept.
+    packets: Option<Vec<Vec<u8>>>,
 }
 
 impl Reader {
@@ -103,7 +103,7 @@ impl Reader {
             show,
             buffer: Vec::new(),
             at: 0,
-            packets: Vec::new(),
+            packets: None,
         }
     }
 
@@ -112,6 +112,14 @@ impl Reader {
         Self {
             from: Some(from),
             ..Self::new(Some(name), show)
+        }
+    }
+
+    /// Keeps the packets for [`Self::take_packets`].
+    pub(crate) fn keeping_packets(self) -> Self {
+        Self {
+            packets: Some(Vec::new()),
+            ..self
         }
     }
 
@@ -128,9 +136,8 @@ impl Reader {
             match self.packet(self.at + done, input, assumed) {
                 Ok(0) => break Ok(()),
                 Ok(consumed) => {
-                    if self.from.is_some() {
-                        self.packets
-                            .push(input.get(..consumed).unwrap_or_default().to_vec());
+                    if let Some(packets) = &mut self.packets {
+                        packets.push(input.get(..consumed).unwrap_or_default().to_vec());
                     }
                     done += consumed;
                 }
@@ -187,9 +194,12 @@ impl Reader {
         }
     }
 
-    /// Returns the packets since the last call, if this is a side of a connection.
+    /// Returns the packets since the last call, if they are kept.
     pub(crate) fn take_packets(&mut self) -> Vec<Vec<u8>> {
-        std::mem::take(&mut self.packets)
+        self.packets
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 
     /// Prints the incomplete packet that is left, which more bytes may complete.

@@ -126,7 +126,7 @@ impl Talk {
             inputs,
             assumed: Assumed::new(self.version),
             sent: Reader::of(From::Client, "sent".to_owned(), show),
-            received: Reader::of(From::Broker, "received".to_owned(), show),
+            received: Reader::of(From::Broker, "received".to_owned(), show).keeping_packets(),
             show,
             transcript: transcript.map_err(|error| fail(format!("the transcript: {error}")))?,
             ping: self.ping,

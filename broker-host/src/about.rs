@@ -1,4 +1,4 @@
-//! The description of a pipe, with which a process tells another one what it opens the pipe for.
+//! The description of a pipe, with which a process tells another process what it opens the pipe for.
 //!
 //! | bytes | |
 //! | --- | --- |

@@ -1,7 +1,7 @@
 //! Records how many threads a store has: each has a part of its own, with the clients that a secret key gives to it.
 //!
 //! A damaged part is moved aside together with all others. They belong together: a shard knows the packet identifiers of the messages
-//! that another one sent, so that it would take new messages of an empty part for repeated ones, and the retained messages of all
+//! that another shard sent, so that it would take new messages of an empty part for repeated ones, and the retained messages of all
 //! shards are the same. The file `moving-aside` is there while the parts are renamed, so that the next start continues after a crash;
 //! the file `parts-made` is there once all parts are, so that a missing part is damage.
 

@@ -301,7 +301,7 @@ impl Hooks for Guard {
 fn about<'a>(observation: &Observation<'a>) -> (Option<&'a str>, Level) {
     match observation {
         Observation::Connected { client, .. } => (Some(client.client_id), Level::INFO),
-        // Refusals count together for all names, so that a client cannot use up the lines of another one.
+        // Refusals count together for all names, so that a client cannot use up the lines of the log that another client has.
         Observation::Refused { .. } => (None, Level::WARN),
         Observation::Ended {
             client_id, ending, ..

@@ -133,7 +133,7 @@ impl Relays {
     /// Connects a client with the process that has its session. It counts in the limits of both.
     pub(crate) fn pass_on<H: Hooks>(&self, shared: &Shared<H>, moved: Moved, owner: u8) {
         let (own, peers) = (self.clone(), shared.peers.clone());
-        // Before the task runs: this process may stop until then, and the other one is told if it has clients.
+        // Before the task runs: this process may stop until then, and the other process is told if it has clients.
         self.count(owner, 1);
         shared.panics.spawn(async move {
             let source = moved.peer.source;
@@ -385,7 +385,7 @@ impl LinkTo {
     fn tell(&self, what: &str) {
         #[cfg(feature = "files")]
         {
-            // The process that opens the link does not know the number of the other one, and nobody does without a link.
+            // The process that opens the link does not know the number of the other process, and nobody does without a link.
             let epoch = Some(self.epoch).filter(|epoch| *epoch > 0);
             tracing::info!(shard = self.to, epoch, "{what}");
         }

@@ -186,7 +186,7 @@ settings! {
     /// Seconds without an answer of the engine after which the broker ends. Default 60
     #[cfg_attr(feature = "clap", arg(long, value_name = "SECONDS", help_heading = "Engine"))]
     engine_patience: u32,
-    /// Number of processes that serve clients, each with a part of them; from 1 to 64, and never another one for the same
+    /// Number of processes that serve clients, each with a part of them; from 1 to 64, and always the same number for a
     /// journal. Default 1
     #[cfg_attr(feature = "clap", arg(long, value_name = "NUMBER", help_heading = "Engine"))]
     engine_shards: u8,

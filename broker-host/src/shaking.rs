@@ -71,7 +71,7 @@ impl Shaker {
         self.served.store(served.wrapping_add(1), Ordering::Relaxed);
     }
 
-    /// Returns the finished steps, and wakes the task when there is another one.
+    /// Returns the finished steps, and wakes the task when there is another finished step.
     pub(crate) fn done(&self, cx: &Context<'_>) -> Vec<Step> {
         let mut done = lock(&self.done);
         match &mut done.waker {

@@ -67,7 +67,7 @@ impl Whole {
         to_u32(self.arrivals.len().max(1))
     }
 
-    /// Counts a connection that this process passes to another one.
+    /// Counts a connection that this process passes to another process.
     pub(crate) fn add(&self, source: u64) {
         self.census.add(source);
     }

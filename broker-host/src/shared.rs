@@ -204,8 +204,8 @@ impl<H: Hooks> Shared<H> {
         Elsewhere::default()
     }
 
-    /// Returns the shard that has the session of a new client, if it is another one. Other processes get no clients without an identifier:
-    /// to serve these here costs less.
+    /// Returns the shard that has the session of a new client, if it is another shard. Other processes get no clients without
+    /// an identifier: to serve these here costs less.
     pub(crate) fn owner_of(&mut self, input: &[u8]) -> Option<u8> {
         let owner = self.broker.owner_of(input)?;
         #[cfg(unix)]

@@ -222,7 +222,7 @@ impl Lease {
         }
     }
 
-    /// Deletes the key if this process has it, so that another one takes over at once.
+    /// Deletes the key if this process has it, so that another process takes over at once.
     pub(crate) async fn release(self) {
         let entry = self.store.entry(self.key.as_str()).await;
         if let Ok(Some(entry)) = entry
@@ -294,7 +294,7 @@ mod tests {
             };
             assert_eq!(Holder::parse(holder.to_string().as_bytes()), holder);
         }
-        // What another one wrote names a node at most.
+        // The text that another process wrote names a node at most.
         for (text, node) in [("", ""), ("node", "node"), ("x y", "y"), ("x 1 y", "y")] {
             let holder = Holder::parse(text.as_bytes());
             assert_eq!((holder.instance, &*holder.node), (None, node), "{text}");

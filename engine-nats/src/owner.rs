@@ -33,7 +33,7 @@ pub struct Limits {
     pub compact_at: u64,
 }
 
-/// The process that owns a journal, until another one begins an epoch.
+/// The process that owns a journal, until another process begins an epoch.
 #[derive(Debug)]
 pub struct Owner {
     name: Name,

@@ -457,7 +457,7 @@ impl Key for Candidate {
 async fn try_all(keys: &mut [impl Key]) -> Result<Tried, String> {
     let (mut owners, mut unclear) = (Vec::new(), None);
     for (at, key) in keys.iter_mut().enumerate() {
-        // Without an answer this process may have the key: another one is not tried before that is known.
+        // Without an answer this process may have the key: it tries no other key before that is known.
         match key.acquire().await? {
             Held::ByThis | Held::Renewed => return Ok(Tried::Has(at)),
             Held::By(owner) => owners.push((key.shard(), owner)),

@@ -120,7 +120,7 @@ pub struct Config {
     pub versions: Vec<Version>,
     /// Whether a client without a client identifier gets one. Default `true`; 3.1 has no such clients.
     pub empty_client_ids: bool,
-    /// Whether a client may use the client identifier of another user's session. If so, it gets a new session and the other one
+    /// Whether a client may use the client identifier of another user's session. If so, it gets a new session and the other session
     /// ends; otherwise it is refused. Default `true`.
     pub client_ids_of_others: bool,
     /// The highest quality of service of messages from clients: 0, 1 or 2. A client that exceeds it is disconnected.

@@ -203,7 +203,7 @@ impl<H: Hooks> Broker<H> {
         Err(TooManyConnections { limit })
     }
 
-    /// Returns whether the connection was ended to make room for another one: close the transport without writing, and call
+    /// Returns whether the connection was ended to make room for another connection: close the transport without writing, and call
     /// [`Self::closed`].
     #[must_use]
     pub fn was_closed_for_room(&self, id: ConnectionId) -> bool {

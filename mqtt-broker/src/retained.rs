@@ -173,7 +173,7 @@ impl Retained {
         is_due.then(|| (kept.message.clone(), kept.publisher.clone()))
     }
 
-    /// Returns the topic that follows another one in the order of their levels.
+    /// Returns the topic that follows another topic in the order of their levels.
     pub(crate) fn topic_after(&self, topic: &str) -> Option<String> {
         let topic = key(topic);
         let rest: (Bound<&[u8]>, Bound<&[u8]>) = (Bound::Excluded(&topic), Bound::Unbounded);

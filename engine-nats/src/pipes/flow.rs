@@ -84,7 +84,7 @@ pub(crate) struct Flow {
 /// Why a pipe has failed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum PipeFault {
-    /// A message was lost, doubled, or came before another one.
+    /// A message was lost, doubled, or came before an earlier message.
     Sequence,
     /// The other end sent more than it may, or told what cannot be.
     Window,

@@ -1,8 +1,9 @@
 //! Pipes of bytes between the processes of a broker, over the core of NATS.
 //!
-//! A process asks the owner of a shard for a pipe, by a request on the subject of the shard and the epoch, which it knows from the key
-//! of the owner. Both processes check that the other one has the key of its shard (`owners.rs`). The messages of the pipe go to a subject
-//! of each end. They have numbers, because NATS may lose some: then the pipe ends, at both ends. What may be on its way is bounded.
+//! A process asks the owner of a shard for a pipe, by a request on the subject of the shard and the epoch, which it knows from
+//! the key of the owner. Both processes check that the other process has the key of its shard (`owners.rs`). The messages of
+//! the pipe go to a subject of each end. They have numbers, because NATS may lose some: then the pipe ends, at both ends. What
+//! may be on its way is bounded.
 
 mod flow;
 mod hub;

@@ -261,8 +261,8 @@ impl<H: Hooks> Broker<H> {
         journal.map_or(0, |journal| journal.written)
     }
 
-    /// Acknowledges a message when all records after position `before` are stored, and another one if the journal may belong to another
-    /// process.
+    /// Acknowledges a message when all records after position `before` are stored. If the journal may belong to another process, a
+    /// message without records waits for a record as well.
     pub(crate) fn acknowledge_when_stored(
         &mut self,
         from: (u32, u32),

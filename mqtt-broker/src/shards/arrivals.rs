@@ -21,7 +21,7 @@ pub struct Elsewhere {
 }
 
 impl<H: Hooks> Broker<H> {
-    /// Returns the shard that has the session of a new client, if it is another one. `input` is what the client has sent, and nothing
+    /// Returns the shard that has the session of a new client, if it is another shard. `input` is what the client has sent, and nothing
     /// of it is taken. A client without an identifier is of any shard: each call with its CONNECT returns the next one in turn, so call
     /// this once for it. `None` while CONNECT is not complete, for bytes that are no CONNECT, for a client that is refused because it has
     /// no identifier, and if this broker is no shard: [`Self::receive`] handles these.

@@ -29,7 +29,7 @@ use crate::hooks::Hooks;
 /// The topic of what shards tell each other. Clients cannot publish to it.
 pub(super) const TOPIC: TopicName<'static> = TopicName::from_static("$SYS/shard");
 
-/// How many bytes of a message are used before another one is begun.
+/// How many bytes of a message are used before another message is begun.
 pub(super) const MESSAGE: usize = 1 << 10;
 
 /// An entry of a message.

@@ -1,4 +1,4 @@
-//! Hashes texts for what outlives a process or is told to another one: which shard has the session of a client, and the names of shared
+//! Hashes texts for what outlives a process or is told to another process: which shard has the session of a client, and the names of shared
 //! subscriptions and topics. The standard library has the same hash, SipHash-1-3, but may change it, and then another build of the program
 //! would look for the sessions of clients in other shards.
 
@@ -46,7 +46,7 @@ mod tests {
         assert_eq!(shards, [2, 2, 0, 0, 2]);
     }
 
-    /// Journals were divided by the hash of the standard library. If a newer Rust has another one, this test is of no use any more, and
+    /// Journals were divided by the hash of the standard library. If a newer Rust has another hash, this test is of no use any more, and
     /// the one before decides.
     #[test]
     fn the_hash_is_that_of_earlier_journals() {

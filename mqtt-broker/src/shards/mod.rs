@@ -20,7 +20,7 @@
 //! shards have come.
 //!
 //! A message goes over a link at most once for the subscriptions of that shard, and once more for each shared subscription for
-//! which a member in that shard is chosen. Messages that came over a link do not go over another one, except for a shared
+//! which a member in that shard is chosen. Messages that came over a link do not go over another link, except for a shared
 //! subscription of which this shard has no member that may read the message: `visited.rs` bounds that. `filters.rs` counts the
 //! filters of the own clients, `control.rs` tells them to the other shards, `table.rs` applies what the others tell,
 //! `incoming.rs` handles messages of other shards, `retained.rs` keeps the retained messages of all shards the same, `stale.rs`

@@ -4,7 +4,7 @@
 //! once as well.
 //!
 //! These messages are apart from those for subscribers, and go over links at QoS 2 whatever the QoS of their publisher, because
-//! QoS 2 waits for records: no shard keeps what another one forgets in a crash. A message that is sent twice does no harm. What
+//! QoS 2 waits for records: no shard keeps a message that another shard forgets in a crash. A message that is sent twice does no harm. What
 //! the queue of a link has no room for is sent later (`stale.rs`).
 
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::hooks::Hooks;
 use crate::publisher::Publisher;
 use crate::source::Source;
 
-/// The way in which a shard handles a message of another one. The subscription identifier of the message has it as a number.
+/// The way in which a shard handles a message of another shard. The subscription identifier of the message has it as a number.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Kind {
     /// The clients with a matching subscription get it.

@@ -160,7 +160,7 @@ impl<H: Hooks> Broker<H> {
         Some(StaleTopic::OfAll(topic))
     }
 
-    /// Sends what this shard retains of a topic to another one.
+    /// Sends what this shard retains of a topic to another shard.
     fn send_as_retained(&mut self, key: u32, topic: &str, now: Instant) {
         let Some((message, publisher)) = self.retained.get(topic, now) else {
             let Ok(topic) = TopicName::new(topic) else {

@@ -114,9 +114,10 @@ where
     W: Transport,
 {
     loop {
+        wake_by(&hub).await;
         match hub.next_dial() {
             NextDial::Never => return,
-            NextDial::At(until) => wait::<T>(&hub, hub.until(until)).await,
+            NextDial::At(until) => wait::<T>(hub.until(until)).await,
             NextDial::Now => {
                 let mut given_up = pin!(closed_without_connection::<T>(&hub));
                 let mut opened = pin!(open::<T, _, _, _>(&hub, &mut dial));
@@ -179,11 +180,19 @@ pub async fn timeout<T: Timer, F: Future>(span: Duration, future: F) -> Option<F
     .await
 }
 
-/// Waits for `span`, or until the state of the hub changes.
-async fn wait<T: Timer>(hub: &Hub, span: Duration) {
-    let mut woken = false;
-    let news = poll_fn(|cx| {
+/// Makes changes of the hub wake this task from now on. It is called before the state is read, so that no change is missed.
+async fn wake_by(hub: &Hub) {
+    poll_fn(|cx| {
         hub.set_driver(cx.waker());
+        Poll::Ready(())
+    })
+    .await;
+}
+
+/// Waits for `span`, or until the task is woken. [`wake_by`] was called before the state was read.
+async fn wait<T: Timer>(span: Duration) {
+    let mut woken = false;
+    let news = poll_fn(|_| {
         if std::mem::replace(&mut woken, true) {
             Poll::Ready(())
         } else {
@@ -195,8 +204,12 @@ async fn wait<T: Timer>(hub: &Hub, span: Duration) {
 
 /// Waits until the client is closed and needs no connection to finish.
 async fn closed_without_connection<T: Timer>(hub: &Hub) {
-    while !hub.is_given_up() {
-        wait::<T>(hub, hub.gives_up_in().unwrap_or(Duration::MAX)).await;
+    loop {
+        wake_by(hub).await;
+        if hub.is_given_up() {
+            return;
+        }
+        wait::<T>(hub.gives_up_in().unwrap_or(Duration::MAX)).await;
     }
 }
 

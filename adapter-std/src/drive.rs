@@ -67,10 +67,11 @@ pub(crate) fn read_onto(
 /// Dials, reads, writes and sleeps for the agent until all handles are dropped.
 pub(crate) fn drive<T: Split>(hub: &Driving, mut dial: impl FnMut() -> io::Result<T>) {
     loop {
+        // The waker is set before the state is read, so that no change is missed.
+        hub.set_driver(&waker());
         match hub.next_dial() {
             NextDial::Never => return,
             NextDial::At(until) => {
-                hub.set_driver(&waker());
                 thread::park_timeout(hub.until(until));
             }
             NextDial::Now => {

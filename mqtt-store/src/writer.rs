@@ -222,22 +222,18 @@ struct Worker {
     notify: Box<dyn Fn() + Send>,
 }
 
-/// Ends the progress if the engine panics, so that no call waits for the ended thread.
-struct EndsWithThread(Arc<Shared>);
-
-impl Drop for EndsWithThread {
+/// Ends the progress if the engine panics, so that nothing waits for the ended thread.
+impl Drop for Worker {
     fn drop(&mut self) {
         if thread::panicking() {
             let failure = Failure::Broken("the engine panicked".to_owned());
-            self.0.lock().progress.condition = Condition::Ended(failure);
-            self.0.changed.notify_all();
+            self.publish_progress(0, Condition::Ended(failure));
         }
     }
 }
 
 impl Worker {
     fn run(mut self) {
-        let _guard = EndsWithThread(Arc::clone(&self.shared));
         if let Err(failure) = self.engine.start() {
             self.publish_progress(0, Condition::Ended(failure));
             return;

@@ -51,11 +51,14 @@ struct Script {
     started: Receiver<()>,
     results: Sender<Result<i64, Failure>>,
     commits: Arc<Mutex<Vec<usize>>>,
+    /// Gets a value when the progress has changed.
+    notified: Receiver<()>,
 }
 
 fn script() -> Script {
     let (started, has_started) = channel();
     let (result, results) = channel();
+    let (notify, notified) = channel();
     let commits = Arc::default();
     let engine = Scripted {
         started,
@@ -66,10 +69,11 @@ fn script() -> Script {
     config.retry = Duration::from_secs(1_000_000);
     let store = Store::with_engine(Box::new(engine), config);
     Script {
-        writer: store.start(|| {}).unwrap(),
+        writer: store.start(move || _ = notify.send(())).unwrap(),
         started: has_started,
         results: result,
         commits,
+        notified,
     }
 }
 
@@ -183,6 +187,8 @@ fn a_panic_of_the_engine_ends_the_writer() {
     script.writer.append(&journal(&[put(0)]));
     let failure = script.writer.wait(1).unwrap_err();
     assert_eq!(failure, Failure::Broken("the engine panicked".to_owned()));
+    // Futures do not wait in a thread, so they are told of the end too. The sender is dropped with the thread.
+    script.notified.recv().unwrap();
 }
 
 #[test]

@@ -4,13 +4,13 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use mqtt_agent::{Agent, Error, Options, RestoreError, StoreFault, StoreOptions};
 use mqtt_proto::num::to_u64;
-use mqtt_store::{Condition, Config, Durability, OpenError, Store, Writer};
+use mqtt_store::{Condition, Config, Durability, OpenError, Progress, Store, Writer};
 
 use crate::hub::{Hub, remember};
 
@@ -33,13 +33,20 @@ struct Signal(Mutex<SignalState>);
 #[derive(Debug, Default)]
 struct SignalState {
     wakers: Vec<Waker>,
-    is_closed: bool,
+    /// The last progress, after the store was closed.
+    closed: Option<Progress>,
 }
 
 impl Signal {
-    fn wake(&self, is_closed: bool) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.is_closed |= is_closed;
+    fn lock(&self) -> MutexGuard<'_, SignalState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self, closed: Option<Progress>) {
+        let mut state = self.lock();
+        if closed.is_some() {
+            state.closed = closed;
+        }
         let wakers = std::mem::take(&mut state.wakers);
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
@@ -47,9 +54,29 @@ impl Signal {
 
     /// Returns whether the store is closed. Otherwise stores the waker.
     fn wait(&self, waker: &Waker) -> bool {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         remember(&mut state.wakers, waker);
-        state.is_closed
+        state.closed.is_some()
+    }
+}
+
+/// Stores the last records and closes the store when it is dropped.
+struct Closing {
+    writer: Option<Writer>,
+    given: u64,
+    signal: Arc<Signal>,
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        let Some(writer) = self.writer.take() else {
+            return;
+        };
+        // An error is in the progress.
+        let _ = writer.wait(self.given);
+        let progress = writer.progress();
+        drop(writer);
+        self.signal.wake(Some(progress));
     }
 }
 
@@ -86,10 +113,9 @@ impl Storage {
     /// Tells the agent how many records are stored. Returns whether the number has changed.
     pub(crate) fn report_progress(&mut self, agent: &mut Agent) -> bool {
         self.give(agent);
-        let Some(writer) = &self.writer else {
+        let Some(progress) = self.progress() else {
             return false;
         };
-        let progress = writer.progress();
         let n = progress.stored.saturating_sub(self.stored);
         let changed = progress.condition != self.condition;
         if n == 0 && !changed {
@@ -112,6 +138,20 @@ impl Storage {
         true
     }
 
+    /// Returns the progress; `None` while the store is being closed.
+    fn progress(&self) -> Option<Progress> {
+        match &self.writer {
+            Some(writer) => Some(writer.progress()),
+            None => self.signal.lock().closed.clone(),
+        }
+    }
+
+    /// Returns whether records that were given to the thread will be stored soon, also after the agent has stopped.
+    fn is_storing(&self) -> bool {
+        self.condition == Condition::Good
+            && (self.writer.is_some() || self.signal.lock().closed.is_none())
+    }
+
     pub(crate) fn wait(&self, waker: &Waker) {
         self.signal.wait(waker);
     }
@@ -119,15 +159,13 @@ impl Storage {
     /// Stores the last records and closes the store, so that another client can open it. Returns ready when the store is closed.
     pub(crate) fn poll_closed(&mut self, cx: &Context<'_>) -> Poll<()> {
         if let Some(writer) = self.writer.take() {
-            let signal = Arc::clone(&self.signal);
-            let close = move || {
-                drop(writer);
-                signal.wake(true);
+            let closing = Closing {
+                writer: Some(writer),
+                given: self.given,
+                signal: Arc::clone(&self.signal),
             };
             // If no thread can be spawned, dropping the closure closes the store here.
-            if thread::Builder::new().spawn(close).is_err() {
-                self.signal.wake(true);
-            }
+            let _ = thread::Builder::new().spawn(move || drop(closing));
         }
         if self.signal.wait(cx.waker()) {
             Poll::Ready(())
@@ -179,7 +217,7 @@ fn open(options: &Options, store: &StoreOptions) -> Result<(Agent, Storage), Err
     let signal = Arc::new(Signal::default());
     let notified = Arc::clone(&signal);
     let writer = store
-        .start(move || notified.wake(false))
+        .start(move || notified.wake(None))
         .map_err(open_error)?;
     let mut storage = Storage {
         writer: Some(writer),
@@ -247,7 +285,8 @@ impl Future for Stored {
         if state.agent.recorded().1 >= self.recorded {
             return Poll::Ready(Ok(()));
         }
-        if state.agent.is_stopped() {
+        let storage = state.storage.as_ref();
+        if state.agent.is_stopped() && !storage.is_some_and(Storage::is_storing) {
             let why = state.log.last_error.clone();
             return Poll::Ready(Err(why.unwrap_or(Error::Stopped)));
         }

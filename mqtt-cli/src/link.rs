@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -198,13 +199,68 @@ fn is_new(known: &mut Vec<String>, why: &str) -> bool {
 pub(crate) const GOODBYE: Duration = Duration::from_secs(5);
 
 /// How long closing may take after a signal.
-pub(crate) const HASTE: Duration = Duration::from_millis(500);
+const HASTE: Duration = Duration::from_millis(500);
 
-/// Closes the client within `limit`, or within [`HASTE`] after a signal meanwhile. Returns the messages that were not
-/// acknowledged.
-pub(crate) async fn close(handle: &Handle, limit: Duration) -> Vec<Unsent> {
+/// The signal that ends a command. One value serves the whole command, because the listeners of another one would not see a signal
+/// that came before them.
+pub(crate) struct Interruption {
+    signal: Pin<Box<dyn Future<Output = ()>>>,
+    has_come: bool,
+}
+
+impl Interruption {
+    pub(crate) fn new() -> Self {
+        Self {
+            signal: Box::pin(signals::interrupted()),
+            has_come: false,
+        }
+    }
+
+    /// Waits for the signal. Returns at once if it has come already, also if the future of an earlier call was dropped.
+    pub(crate) async fn wait(&mut self) {
+        if !self.has_come {
+            self.signal.as_mut().await;
+            self.has_come = true;
+        }
+    }
+}
+
+/// Closes the client within `limit`, or within [`HASTE`] after the signal. Returns the messages that were not acknowledged.
+pub(crate) async fn close(
+    handle: &Handle,
+    limit: Duration,
+    interruption: &mut Interruption,
+) -> Vec<Unsent> {
     tokio::select! {
         remained = handle.close(limit) => remained,
-        () = signals::interrupted() => handle.close(HASTE).await,
+        () = interruption.wait() => handle.close(HASTE).await,
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::task::Poll;
+
+    use mqtt_testing::process::signal;
+
+    use super::*;
+
+    async fn is_ready<F: Future<Output = ()>>(mut future: Pin<&mut F>) -> bool {
+        poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_ready())).await
+    }
+
+    /// The first wait of a command ends, for another reason, in the same poll in which the signal comes.
+    #[tokio::test]
+    async fn a_signal_between_two_waits_is_seen() {
+        let mut interruption = Interruption::new();
+        let mut witness = pin!(signals::interrupted());
+        assert!(!is_ready(pin!(interruption.wait())).await);
+        assert!(!is_ready(witness.as_mut()).await);
+        signal(std::process::id(), "TERM");
+        witness.await;
+        assert!(is_ready(pin!(interruption.wait())).await);
+        assert!(is_ready(pin!(interruption.wait())).await);
     }
 }

@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::args::{ConnectArgs, qos, seconds};
 use crate::failure::{Failure, fail};
-use crate::link;
+use crate::link::{self, Interruption};
 use crate::outbox::{self, Accepted, StoreArgs};
 use crate::payload::PayloadArgs;
 use crate::progress::Progress;
@@ -109,22 +109,20 @@ impl Publish {
             self.publish_all(&handle, &template, payload.as_deref())
                 .await
         };
-        let mut close_time = link::GOODBYE;
+        let mut interruption = Interruption::new();
         let done = tokio::select! {
             biased;
             done = work => done,
             lost = link::watch(&handle, version, patience, quiet), if !is_stored => Err(lost),
             lost = link::watch_stored(&handle, version, quiet), if is_stored => Err(lost),
-            () = mqtt_broker_host::signals::interrupted() => {
-                close_time = link::HASTE;
-                Err(fail("interrupted"))
-            }
+            () = interruption.wait() => Err(fail("interrupted")),
         };
+        let mut close_time = link::GOODBYE;
         if is_stored && done.is_ok() {
             // Messages of an earlier process may wait in the store.
             close_time = close_time.max(self.patience);
         }
-        let remained = link::close(&handle, close_time).await;
+        let remained = link::close(&handle, close_time, &mut interruption).await;
         done?;
         self.reported(remained.len(), handle.undelivered())
     }

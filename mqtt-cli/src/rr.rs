@@ -9,7 +9,7 @@ use mqtt_tokio::{Handle, Messages, Outgoing, QoS0Overflow};
 use crate::args::{ConnectArgs, Setup, qos, seconds};
 use crate::failure::{Failure, fail};
 use crate::format::Format;
-use crate::link;
+use crate::link::{self, Interruption};
 use crate::payload::PayloadArgs;
 use crate::printing::{Printing, print};
 use crate::publish::delivered;
@@ -61,18 +61,15 @@ impl Request {
             setup.dial.clone(),
             self.connect.debug,
         );
-        let mut close_time = link::GOODBYE;
+        let mut interruption = Interruption::new();
         let done = tokio::select! {
             biased;
             done = self.request(&handle, &setup, &payload, &format) => done,
             lost = link::watch(&handle, version, None, self.connect.quiet) => Err(lost),
             () = passed(self.timeout) => Err(Failure::timed_out("timed out")),
-            () = mqtt_broker_host::signals::interrupted() => {
-                close_time = link::HASTE;
-                Err(fail("interrupted"))
-            }
+            () = interruption.wait() => Err(fail("interrupted")),
         };
-        let _ = link::close(&handle, close_time).await;
+        let _ = link::close(&handle, link::GOODBYE, &mut interruption).await;
         done
     }
 

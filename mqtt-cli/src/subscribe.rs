@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use crate::args::{ConnectArgs, Setup, qos, seconds};
 use crate::failure::{Failure, fail};
 use crate::format::Format;
-use crate::link;
+use crate::link::{self, Interruption};
 use crate::outbox::{self, Output, StoreArgs};
 use crate::printing::{Printing, print};
 use crate::source::{Source, Step};
@@ -129,19 +129,16 @@ impl Subscribe {
         if !wanted.is_empty() {
             source.subscribe(&handle, &wanted, Properties::from(&subscribe[..]));
         }
-        let mut close_time = link::GOODBYE;
+        let mut interruption = Interruption::new();
         let done = tokio::select! {
             biased;
             done = self.work(&handle, &mut source, &format, (&filter_out, output.as_mut())) => done,
             lost = self.lost(&handle, version) => Err(lost),
             () = passed(self.timeout) => Err(Failure::timed_out("timed out")),
-            () = mqtt_broker_host::signals::interrupted() => {
-                close_time = link::HASTE;
-                Ok(())
-            }
+            () = interruption.wait() => Ok(()),
         };
         // The source exists until the connection is closed, so messages that were not printed stay in the kept session.
-        let _ = link::close(&handle, close_time).await;
+        let _ = link::close(&handle, link::GOODBYE, &mut interruption).await;
         drop(source);
         done
     }

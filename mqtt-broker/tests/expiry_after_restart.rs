@@ -78,7 +78,7 @@ impl Recorded {
         self.store();
     }
 
-    /// Connects a client whose session stays for so many seconds. Returns whether it was there.
+    /// Connects a client whose session stays for `stays` seconds. Returns whether it was there.
     fn connect(&mut self, name: &str, stays: u32) -> (ConnectionId, bool) {
         let id = self.broker.open(NOW).unwrap();
         let properties = [Property::SessionExpiryInterval(stays)];

@@ -451,7 +451,7 @@ impl Clients {
         (reader, writer)
     }
 
-    /// Lets so many seconds pass, in each of which the reader takes one message and its publisher sends one.
+    /// Lets `seconds` pass, in each of which the reader takes one message and its publisher sends one.
     fn trickle(&mut self, reader: &mut Client, writer: &mut Client, seconds: u64) {
         for _ in 0..seconds {
             self.pass(1);

@@ -136,7 +136,7 @@ impl World {
         }
     }
 
-    /// Stores so many of the records that were written.
+    /// Stores `count` of the records that were written.
     fn store(&mut self, count: usize) {
         let mut records = Records::new(self.pair.client.client().journal());
         for record in records.by_ref().take(count) {
@@ -179,7 +179,7 @@ impl World {
         );
     }
 
-    /// The client's process ends. Of the records that were not stored, so many bytes are there all the same.
+    /// The client's process ends. Of the records that were not stored, `bytes` bytes are there all the same.
     fn crash(&mut self, bytes: usize, as_store: bool) {
         self.pair.cut();
         self.listen();

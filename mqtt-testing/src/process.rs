@@ -231,7 +231,7 @@ impl Process {
         behind(&printed).unwrap_or_else(|| panic!("{text:?} is not printed, but: {printed}"))
     }
 
-    /// Waits until it has printed `text` so many times in whole lines on standard error. Returns all that is there.
+    /// Waits until it has printed `text` at least `count` times in whole lines on standard error. Returns all that is there.
     ///
     /// # Panics
     /// As for [`Self::wait_stdout`].

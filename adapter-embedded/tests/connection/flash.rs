@@ -356,7 +356,7 @@ fn a_power_cut_of_an_async_device_loses_and_doubles_nothing() {
     survives(Kind::Asynch, Durable::Always);
 }
 
-/// A message at QoS 1 may be lost for so many milliseconds while the connection is up, but not when it is over.
+/// A message at QoS 1 may be lost during the time of `Durable::WhenOffline` while the connection is up, but not when it is over.
 #[test]
 fn a_power_cut_loses_only_young_messages_at_qos_1_if_their_records_are_put_off() {
     for millis in [2, 1_000] {

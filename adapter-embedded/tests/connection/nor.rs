@@ -10,7 +10,7 @@ use embedded_storage_async::nor_flash as asynch;
 
 const WORD: usize = 4;
 
-/// An erase is interrupted after any of so many parts of a page.
+/// An erase has this many parts of a page, and is interrupted after any of them.
 const PARTS: usize = 4;
 
 struct Inner {
@@ -21,7 +21,7 @@ struct Inner {
     erased: usize,
 }
 
-/// The flash, with pages of so many bytes. Clones are the same one.
+/// The flash, with pages of `PAGE` bytes. Clones are the same one.
 #[derive(Clone)]
 pub(crate) struct Nor<const PAGE: usize = 256>(Rc<RefCell<Inner>>);
 
@@ -40,7 +40,7 @@ impl<const PAGE: usize> Nor<PAGE> {
         })))
     }
 
-    /// Cuts the power within the word or part of a page that follows so many others.
+    /// Cuts the power within the word or part of a page that follows `steps` others.
     pub(crate) fn cut_after(&self, steps: Option<usize>) {
         self.0.borrow_mut().left = steps;
     }

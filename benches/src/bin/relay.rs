@@ -208,7 +208,7 @@ fn expect(stream: &mut impl Read, answer: &[u8]) {
 
 fn send(stream: &mut impl Write, publish: &[u8], count: usize, permits: &SyncSender<()>) {
     for _ in 0..count {
-        // It waits while so many messages are under way.
+        // It waits while all permits are taken, each by a message that is under way.
         permits.send(()).expect("a receiver");
         stream.write_all(publish).expect("a connection");
     }

@@ -10,7 +10,7 @@ use mqtt_testing::peers::NatsServers;
 
 use crate::{config, entries, open, opening, put, runtime};
 
-/// The configuration of a node of a broker of so many shards.
+/// The configuration of a node of a broker with `shards` shards.
 pub(crate) fn of_shards(servers: &NatsServers, node: &str, shards: u8) -> Config {
     let mut config = config(servers, node);
     config.shards = shards;

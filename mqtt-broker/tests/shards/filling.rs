@@ -26,7 +26,7 @@ impl Traffic {
         }
     }
 
-    /// Lets each writer publish up to so many messages, as many as the windows allow, and the reader read all.
+    /// Lets each writer publish up to `most` messages, as many as the windows allow, and the reader read all.
     fn goes_on(&mut self, whole: &mut Whole, most: usize) {
         loop {
             let before = self.sum(|own| own.sent + own.acknowledged);

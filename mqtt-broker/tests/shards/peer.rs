@@ -63,12 +63,12 @@ impl Peer {
         }
     }
 
-    /// Publishes at QoS 1 until its window is used up, or it has sent so many.
+    /// Publishes at QoS 1 until its window is used up, or it has sent `most` messages.
     pub(super) fn publish(&mut self, whole: &mut Whole, topic: &str, most: usize) {
         self.publish_long(whole, topic, most, 0);
     }
 
-    /// Publishes messages of at least so many bytes.
+    /// Publishes as [`Self::publish`] does, with payloads of at least `len` bytes.
     pub(super) fn publish_long(&mut self, whole: &mut Whole, topic: &str, most: usize, len: usize) {
         while self.sent - self.acknowledged < WINDOW && self.sent < most {
             self.publish_one(whole, topic, len, false);
@@ -128,7 +128,7 @@ impl Peer {
         }
     }
 
-    /// Acknowledges so many messages.
+    /// Acknowledges at most `most` messages.
     pub(super) fn acknowledge(&mut self, whole: &mut Whole, most: usize) {
         let most = most.min(self.owed.len());
         for id in self.owed.drain(..most) {

@@ -138,7 +138,7 @@ impl Whole {
         }
     }
 
-    /// Moves the next packets of a link, of so many bytes at most. Returns whether there were any.
+    /// Moves the next packets of a link, of at most `most` bytes. Returns whether there were any.
     pub(crate) fn move_some(&mut self, from: usize, to: usize, most: usize) -> bool {
         let (own, other) = (self.links[from][to].unwrap(), self.links[to][from].unwrap());
         let bytes = self.shards[from].outgoing(own);

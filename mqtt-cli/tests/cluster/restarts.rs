@@ -23,7 +23,7 @@ fn kill_at_once(ids: impl Iterator<Item = u32>) {
     assert!(killed.is_ok_and(|status| status.success()), "kill -KILL");
 }
 
-/// Kills all servers, and so many brokers, at once, and starts all of them again with the same files, under load.
+/// Kills all servers, and `count` brokers, at once, and starts all of them again with the same files, under load.
 fn survives_kills_of_all(count: usize, more: &str) {
     let mut servers = NatsServers::start(SERVERS, "");
     let ports: Vec<_> = (0..count).map(|_| free_port().to_string()).collect();

@@ -43,7 +43,7 @@ fn publish(port: &str, words: &[&str]) {
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
 }
 
-/// Returns a subscriber at a port that ends after so many messages.
+/// Returns a subscriber at a port that ends after `count` messages.
 fn subscribe(port: &str, topic: &str, count: &str) -> Process {
     let words = [
         "sub", "-p", port, "-q", "1", "-t", topic, "-C", count, "-F", "%t %p", "-d",

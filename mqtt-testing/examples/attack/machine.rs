@@ -33,7 +33,7 @@ mod linux {
         started
     }
 
-    /// Lets the system's table of descriptors have room for so many, so that no thread waits while the system makes a larger one.
+    /// Lets the system's table of descriptors have room for `count`, so that no thread waits while the system makes a larger one.
     pub(crate) fn reserve_descriptors(count: i32) {
         if let Ok(file) = std::fs::File::open("/dev/null") {
             let _ = rustix::io::fcntl_dupfd_cloexec(&file, count - 1);

@@ -365,7 +365,7 @@ fn output_is_bounded_and_waits_for_the_handshake() {
     assert_eq!(link.server.plain.len(), taken);
 }
 
-/// A wire that takes so many bytes now.
+/// A wire that takes `room` bytes now.
 struct Narrow {
     room: usize,
     taken: Vec<u8>,

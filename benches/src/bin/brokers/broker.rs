@@ -53,7 +53,7 @@ pub(crate) const STORES: [&str; 5] = [
     "Mosquitto, saved",
 ];
 
-/// The same broker in memory, with a store, and with a journal on so many servers of NATS.
+/// The same broker in memory, with a store, and with a journal on one and on three servers of NATS.
 pub(crate) const ENGINES: [&str; 4] = [
     "mqtt broker",
     "mqtt broker, stored",

@@ -12,7 +12,7 @@ use crate::broker::Broker;
 use crate::client::{Client, Peer};
 use crate::load::{message, middle};
 
-/// The time to append so many bytes to a file and to flush them: the middle one of all, in microseconds.
+/// The time to append 200 bytes to a file and to flush them: the middle one of all, in microseconds.
 pub(crate) fn flush(dir: &Path, span: Duration) -> f64 {
     let path = dir.join(format!("flush-{}", std::process::id()));
     let mut file = File::create(&path).expect("a temporary folder");
@@ -172,7 +172,7 @@ fn release(publisher: &mut Client) {
 const SESSIONS: usize = 10_000;
 const QUEUED: usize = 10;
 
-/// Makes sessions whose clients are away, and queues so many messages for each.
+/// Makes sessions whose clients are away, and queues `queued` messages for each.
 pub(crate) fn queue(broker: &Broker, sessions: usize, queued: usize) {
     for n in 0..sessions {
         let filter = format!("r/{n}");

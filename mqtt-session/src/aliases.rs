@@ -12,7 +12,6 @@ use crate::tune::{ALIASES, V5};
 
 impl Engine {
     /// Stores the topic alias of an incoming PUBLISH, if it has one.
-    #[inline]
     pub(crate) fn learn_alias(
         &mut self,
         m: &mut Memory<'_>,

@@ -130,7 +130,6 @@ impl Config {
     }
 
     /// Returns [`Self::queue`](field@Self::queue). Without the feature `policies` nothing is kept while there is no connection.
-    #[inline]
     pub(crate) const fn queue(&self) -> u16 {
         #[cfg(feature = "policies")]
         return self.queue;
@@ -139,7 +138,6 @@ impl Config {
     }
 
     /// Returns [`Self::window_qos2`](field@Self::window_qos2). Without the feature `policies` QoS 2 has no limit of its own.
-    #[inline]
     pub(crate) const fn window_qos2(&self) -> u16 {
         #[cfg(feature = "policies")]
         return self.window_qos2;
@@ -171,7 +169,6 @@ impl Config {
         0
     }
 
-    #[inline]
     pub(crate) const fn offline(&self) -> Offline {
         #[cfg(feature = "policies")]
         return self.offline;
@@ -186,7 +183,6 @@ impl Config {
         SessionLost::SendAgain
     }
 
-    #[inline]
     pub(crate) const fn by_hand(&self) -> bool {
         #[cfg(feature = "by-hand")]
         return matches!(self.acknowledge, Acknowledge::ByHand);

@@ -91,12 +91,10 @@ impl Engine {
         matches!(self.role, Role::ServerOfServer)
     }
 
-    #[inline]
     pub(crate) const fn is_server(&self) -> bool {
         SERVER && !matches!(self.role, Role::Client)
     }
 
-    #[inline]
     pub(crate) const fn is_v5(&self) -> bool {
         V5 && self.link.version.is_v5()
     }
@@ -107,13 +105,11 @@ impl Engine {
         SERVER && self.link.undecided
     }
 
-    #[inline]
     pub(crate) const fn is_connected(&self) -> bool {
         matches!(self.link.phase, Phase::Connected)
     }
 
     /// Returns whether an end has not been reported yet.
-    #[inline]
     pub(crate) const fn has_ended(&self) -> bool {
         self.session.ended > 0
     }

@@ -347,8 +347,6 @@ impl Engine {
     }
 
     /// Sends, in order, the packets that wait and have room.
-    #[cfg_attr(target_pointer_width = "64", inline)]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn pump(&mut self, m: &mut Memory<'_>) {
         if self.link.cursor < self.session.len {
             self.pump_all(m);

@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::error::Refused;
 use crate::memory::Memory;
 use crate::state::link::Phase;
-use crate::tune::{JOURNAL, LARGE};
+use crate::tune::{JOURNAL, LARGE, not_inlined_on_devices};
 
 /// Bytes that messages leave free. An acknowledgement takes at most 5. On a heap, [`Engine::answer_fits`] allows more, which a
 /// peer that keeps to the receive maximum cannot use up.
@@ -78,11 +78,11 @@ impl Engine {
         self.clear_barriers();
     }
 
-    /// Returns the length of the longest message that can be sent: what the buffer leaves beside the reserve.
-    #[cfg_attr(target_pointer_width = "64", inline)]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(crate) fn largest_in_buffer(&self, m: &Memory<'_>) -> usize {
-        self.largest(m, RESERVE)
+    not_inlined_on_devices! {
+        /// Returns the length of the longest message that can be sent: what the buffer leaves beside the reserve.
+        pub(crate) fn largest_in_buffer(&self, m: &Memory<'_>) -> usize {
+            self.largest(m, RESERVE)
+        }
     }
 
     /// Returns the length of the longest packet that the peer accepts and the buffer can hold beside `reserve` bytes.

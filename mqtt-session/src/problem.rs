@@ -41,7 +41,6 @@ impl Problem {
     }
 
     /// Returns the violation of a time-out.
-    #[cold]
     pub(crate) const fn timeout(self) -> Violation {
         match self {
             Self::PingTimeout => Violation::PingTimeout,

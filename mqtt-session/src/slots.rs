@@ -17,7 +17,7 @@ use crate::memory::Memory;
 use crate::outgoing::check_size;
 use crate::search::{SCAN_LIMIT, find_among_many, search};
 use crate::state::slot::{Awaits, Slot};
-use crate::tune::{FAST, GROWS, KEEPS_QOS_0, LARGE, POLICIES};
+use crate::tune::{FAST, GROWS, KEEPS_QOS_0, LARGE, POLICIES, not_inlined_on_devices};
 use crate::work::looked;
 
 /// How many bytes of memory stay allocated for kept packets when there are none: as many as outgoing packets have by default,
@@ -138,28 +138,28 @@ impl Engine {
         Ok(())
     }
 
-    /// Returns the bytes in `kept` that are reserved for a slot.
-    #[cfg_attr(target_pointer_width = "64", inline)]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(crate) fn slot_room<'m>(m: &'m mut Memory<'_>, slot: &Slot) -> &'m mut [u8] {
-        part_mut(m.kept_mut(), to_usize(slot.start), to_usize(slot.len))
+    not_inlined_on_devices! {
+        /// Returns the bytes in `kept` that are reserved for a slot.
+        pub(crate) fn slot_room<'m>(m: &'m mut Memory<'_>, slot: &Slot) -> &'m mut [u8] {
+            part_mut(m.kept_mut(), to_usize(slot.start), to_usize(slot.len))
+        }
     }
 
-    /// Adds a reserved slot as the last one.
-    #[cfg_attr(target_pointer_width = "64", inline)]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(crate) fn add(&mut self, m: &mut Memory<'_>, slot: Slot) {
-        let end = self
-            .slots_start()
-            .wrapping_add(usize::from(self.session.len));
-        if let Some(place) = m.slots_mut().get_mut(end) {
-            *place = slot;
-            let session = &mut self.session;
-            session.kept_end = slot.start.wrapping_add(slot.len);
-            session.len = session.len.wrapping_add(1);
-            session.last = slot.number;
-            if !slot.nth.is_none() {
-                session.unnumbered = slot.nth;
+    not_inlined_on_devices! {
+        /// Adds a reserved slot as the last one.
+        pub(crate) fn add(&mut self, m: &mut Memory<'_>, slot: Slot) {
+            let end = self
+                .slots_start()
+                .wrapping_add(usize::from(self.session.len));
+            if let Some(place) = m.slots_mut().get_mut(end) {
+                *place = slot;
+                let session = &mut self.session;
+                session.kept_end = slot.start.wrapping_add(slot.len);
+                session.len = session.len.wrapping_add(1);
+                session.last = slot.number;
+                if !slot.nth.is_none() {
+                    session.unnumbered = slot.nth;
+                }
             }
         }
     }

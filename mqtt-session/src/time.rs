@@ -47,7 +47,6 @@ impl Instant {
     }
 
     /// Returns the moment as the engine counts it: in 32 bits, which wrap around.
-    #[inline]
     pub(crate) const fn wrapped(self) -> u32 {
         let [.., a, b, c, d] = self.0.to_be_bytes();
         u32::from_be_bytes([a, b, c, d])

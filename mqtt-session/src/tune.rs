@@ -22,3 +22,23 @@ pub(crate) const SERVER: bool = cfg!(feature = "server");
 pub(crate) const BY_HAND: bool = cfg!(feature = "by-hand");
 /// Whether messages can wait while there is no connection, and end as the configuration says.
 pub(crate) const POLICIES: bool = cfg!(feature = "policies");
+
+/// Keeps one copy of a method on a device, where each caller would otherwise have its code again. On hosts the compiler decides.
+/// Without this the flash of three images of `scripts/footprint.py` is larger by so many bytes:
+///
+/// ```text
+///                              3.1.1   3.1.1 and 5   every feature
+/// Engine::slot_room               36            32              20
+/// Engine::add                     40            48               0
+/// Engine::largest_in_buffer       28            64             -20
+/// Slot::bytes                     28            24              76
+/// Awaits::is_message               0             0               8
+/// ```
+macro_rules! not_inlined_on_devices {
+    ($($method:tt)*) => {
+        #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+        $($method)*
+    };
+}
+
+pub(crate) use not_inlined_on_devices;

@@ -37,7 +37,6 @@ impl ReceiveSlot {
         reason: ReasonCode::Success,
     };
 
-    #[inline]
     pub(crate) const fn new(id: u16, state: u8) -> Self {
         Self {
             id,
@@ -46,18 +45,15 @@ impl ReceiveSlot {
         }
     }
 
-    #[inline]
     pub(crate) const fn is(&self, state: u8) -> bool {
         // Without acknowledgements by hand, an entry is always a message at QoS 2, and only this bit is used.
         (BY_HAND || state & COUNTED != 0) && self.state & state != 0
     }
 
-    #[inline]
     pub(crate) const fn is_qos2(&self, id: u16) -> bool {
         self.id == id && !self.is(QOS_1)
     }
 
-    #[inline]
     pub(crate) const fn set_serial(&mut self, number: u16) {
         #[cfg(feature = "by-hand")]
         {
@@ -66,7 +62,6 @@ impl ReceiveSlot {
         let _ = number;
     }
 
-    #[inline]
     pub(crate) const fn serial(&self) -> u16 {
         #[cfg(feature = "by-hand")]
         return self.serial;

@@ -6,6 +6,7 @@ use mqtt_proto::wire::kind;
 
 use crate::bytes::part;
 use crate::event::{Ended, Nth, Token};
+use crate::tune::not_inlined_on_devices;
 
 /// A message or request on its way. Its fields are private; firmware lends an array of slots.
 #[derive(Clone, Copy, Debug)]
@@ -43,10 +44,11 @@ impl Awaits {
         Self(kind)
     }
 
-    /// Returns whether this is a message whose bytes may be needed.
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(crate) const fn is_message(self) -> bool {
-        matches!(self, Self::CONNECTION | Self::PUBACK | Self::PUBREC)
+    not_inlined_on_devices! {
+        /// Returns whether this is a message whose bytes may be needed.
+        pub(crate) const fn is_message(self) -> bool {
+            matches!(self, Self::CONNECTION | Self::PUBACK | Self::PUBREC)
+        }
     }
 
     /// Returns whether SUBACK or UNSUBACK is awaited.
@@ -114,7 +116,6 @@ impl Slot {
     };
 
     /// Returns the packet identifier; 0 for a QoS 0 message.
-    #[inline]
     pub(crate) const fn id(&self) -> u16 {
         if self.nth.is_none() {
             low_half(self.number)
@@ -128,7 +129,6 @@ impl Slot {
         PacketId::new(self.id()).unwrap_or(PacketId::FIRST)
     }
 
-    #[inline]
     pub(crate) const fn token(&self) -> Token {
         Token {
             number: self.number,
@@ -136,30 +136,26 @@ impl Slot {
         }
     }
 
-    /// Returns its packet.
-    #[cfg_attr(target_pointer_width = "64", inline)]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(crate) fn bytes<'k>(&self, kept: &'k [u8]) -> &'k [u8] {
-        part(kept, to_usize(self.start), to_usize(self.len))
+    not_inlined_on_devices! {
+        /// Returns its packet.
+        pub(crate) fn bytes<'k>(&self, kept: &'k [u8]) -> &'k [u8] {
+            part(kept, to_usize(self.start), to_usize(self.len))
+        }
     }
 
-    #[inline]
     pub(crate) const fn has_ended(&self) -> bool {
         self.awaits.0 >= Awaits::ENDED.0
     }
 
     /// Returns whether the packet may be sent: it was not sent on this connection, and has not ended.
-    #[inline]
     pub(crate) const fn may_go(&self) -> bool {
         self.flags & ON_WIRE == 0 && !self.has_ended()
     }
 
-    #[inline]
     pub(crate) const fn is_dup(&self) -> bool {
         self.flags & DUP != 0
     }
 
-    #[inline]
     pub(crate) const fn is_counted(&self) -> bool {
         self.flags & COUNTED != 0
     }
@@ -170,7 +166,6 @@ impl Slot {
     }
 
     /// Marks the packet as sent on this connection and, if `counted`, as part of its window.
-    #[inline]
     pub(crate) const fn goes(&mut self, counted: bool) {
         self.flags |= ON_WIRE | if counted { COUNTED } else { 0 };
     }

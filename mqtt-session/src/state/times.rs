@@ -54,7 +54,6 @@ impl Times {
         };
     }
 
-    #[inline]
     pub(crate) const fn sent(&mut self, now: u32) {
         self.last_sent = now;
     }
@@ -72,14 +71,12 @@ impl Times {
 
 /// Returns how long ago a moment was. The result is 0 for a moment to come, because clocks that are read in several places may
 /// seem to go back.
-#[inline]
 pub(crate) const fn since(then: u32, now: u32) -> u32 {
     let span = now.wrapping_sub(then);
     if span > NEVER / 2 { 0 } else { span }
 }
 
 /// Returns how much is left of a span that began at `then`.
-#[inline]
 pub(crate) const fn left(then: u32, span: u32, now: u32) -> u32 {
     span.saturating_sub(since(then, now))
 }

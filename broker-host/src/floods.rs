@@ -427,7 +427,7 @@ async fn who_connects_waits_for_few_turns_of_many_who_flood() {
     .await;
 }
 
-/// The work for a message to many goes on in turns of its own: the system is asked for news between them.
+/// The work for a message to many is done in turns of its own, between which the host asks the system which sockets are ready.
 #[tokio::test]
 async fn who_sends_little_waits_for_few_turns_of_a_message_to_many() {
     let config = Config::default();

@@ -135,7 +135,7 @@ enum Wrote {
 /// What follows a step of a turn.
 enum Step {
     GoOn,
-    /// The connection goes on after the others.
+    /// The connection is served again after the others.
     Yield,
     EndWith(ServeResult),
 }

@@ -385,7 +385,7 @@ impl LinkTo {
     fn tell(&self, what: &str) {
         #[cfg(feature = "files")]
         {
-            // The process that opens the link does not know the number of the other process, and nobody does without a link.
+            // The process that opens the link does not know the number of the other process, and without a link no process knows one.
             let epoch = Some(self.epoch).filter(|epoch| *epoch > 0);
             tracing::info!(shard = self.to, epoch, "{what}");
         }

@@ -122,7 +122,7 @@ impl Staged {
                 && told.path.is_none()
                 && !self.layers.has_proxy_header(address.ip())
             {
-                // Without a request of HTTP, nobody tells another address.
+                // A stream without an HTTP request has no header that names another address.
                 self.peer.source = source(address.ip());
             }
             self.peer.layers = Some(Arc::new(told));

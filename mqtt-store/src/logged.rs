@@ -1,8 +1,8 @@
 //! Puts the log in front of the table: a transaction is one block of the log, and many of them together become one transaction of
 //! the table. Entries that were put and deleted in between never reach the table.
 //!
-//! When the disk is full, the table refuses its transaction. The log has its space, and goes on: what the machine wrote before it
-//! was told, and what ends accepted messages, is still stored.
+//! When the disk is full, the table refuses its transaction. The space of the log is reserved, so the log goes on: it
+//! stores the records that the machine wrote before it learned this, and the records that end accepted messages.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 

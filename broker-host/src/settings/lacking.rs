@@ -1,4 +1,5 @@
-//! Settings without the one that they need. An operator who gives one of them expects what the broker would not do.
+//! Finds settings that have no effect because another setting is missing. The broker refuses them: it would not do what their operator
+//! expects.
 
 use mqtt_store::Durability;
 

@@ -1,4 +1,4 @@
-//! Limits that would serve nobody.
+//! Finds limits with which the broker could serve no client, or pass on no message.
 
 use super::{Checked, SMALLEST_PACKET, Settings};
 

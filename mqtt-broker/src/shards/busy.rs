@@ -133,7 +133,7 @@ impl<H: Hooks> Broker<H> {
         self.release_publishers(waited.unwrap_or_default());
     }
 
-    /// Lets nobody wait for the receivers of another shard, because its link has ended.
+    /// Lets the publishers go on that wait for receivers of another shard, because its link has ended.
     pub(crate) fn forget_busy_topics(&mut self, shard: u8) {
         let peer = self.links.as_mut().and_then(|links| links.peer(shard));
         let theirs = peer.map(|peer| std::mem::take(&mut peer.busy.theirs));

@@ -38,7 +38,7 @@ pub(super) enum List {
 pub(super) struct Peer {
     /// The session of its link, if it has one.
     session: Option<u32>,
-    /// Whether nobody waits for it until its link opens.
+    /// Whether SUBACK and the start of the host do not wait for it until its link opens.
     is_away: bool,
     /// Whether it was away before its filters were known, and counts as subscribed to everything until they are.
     gets_all: bool,
@@ -78,7 +78,8 @@ impl Peer {
         self.session = Some(session);
     }
 
-    /// Notes that nobody waits for it. What it is to be told is in the list that it gets first.
+    /// Notes that SUBACK and the start of the host do not wait for it. The changes that it has not been told are in the list that it gets
+    /// when its link opens.
     pub(super) fn leave(&mut self) {
         self.is_away = true;
         self.gets_all = !self.is_ready();

@@ -1,12 +1,12 @@
 //! Handles enhanced authentication (5, section 4.12), and decisions that the host makes later.
 
-use mqtt_session::proto::num::to_usize;
 use mqtt_session::proto::{Auth, Properties, Property, ReasonCode};
 use mqtt_session::{Instant, Refused};
 
 use crate::broker::Broker;
 use crate::connection::ConnectionId;
 use crate::hooks::{Hooks, Verdict};
+use crate::keys::ConnectionKey;
 
 impl<H: Hooks> Broker<H> {
     pub(crate) fn on_auth(&mut self, id: ConnectionId, auth: &Auth<'_>, now: Instant) {
@@ -48,7 +48,7 @@ impl<H: Hooks> Broker<H> {
 
     pub(crate) fn authenticated_again(
         &mut self,
-        index: u32,
+        index: ConnectionKey,
         method: &str,
         verdict: &Verdict,
         now: Instant,
@@ -69,7 +69,7 @@ impl<H: Hooks> Broker<H> {
 
     pub(crate) fn send_auth(
         &mut self,
-        index: u32,
+        index: ConnectionKey,
         reason: ReasonCode,
         method: &str,
         data: Option<&[u8]>,
@@ -81,7 +81,7 @@ impl<H: Hooks> Broker<H> {
             properties: Properties::from(&properties[..]),
         };
         self.mark_ready(index);
-        match self.connections.get_mut(to_usize(index)) {
+        match self.connections.get_mut(index) {
             Some(connection) => connection.server.authenticate(&auth),
             None => Ok(()),
         }

@@ -17,6 +17,7 @@ use crate::frames::Frames;
 use crate::holders::Holders;
 use crate::hooks::{Ending, Hooks};
 use crate::journal::Journal;
+use crate::keys::{ConnectionKey, OfConnections, OfSessions, SessionKey, Table};
 use crate::largest::{Largest, Part};
 use crate::level::{Shared, Total};
 use crate::pressure::ReleasedAcknowledgements;
@@ -68,9 +69,9 @@ pub struct TooManyConnections {
 pub struct Broker<H> {
     pub(crate) config: Config,
     pub(crate) hooks: H,
-    pub(crate) connections: slab::Slab<Connection>,
-    pub(crate) sessions: slab::Slab<Session>,
-    pub(crate) clients: HashMap<Arc<str>, u32, Keyed>,
+    pub(crate) connections: Table<OfConnections, Connection>,
+    pub(crate) sessions: Table<OfSessions, Session>,
+    pub(crate) clients: HashMap<Arc<str>, SessionKey, Keyed>,
     pub(crate) router: Router,
     pub(crate) retained: Retained,
     pub(crate) timers: Timers,
@@ -78,7 +79,7 @@ pub struct Broker<H> {
     pub(crate) queued: Total,
     pub(crate) meter: Meter,
     /// Sessions with queued messages to send, or with retained messages to get.
-    pub(crate) sessions_with_work: VecDeque<u32>,
+    pub(crate) sessions_with_work: VecDeque<SessionKey>,
     /// Messages that are delivered in portions.
     pub(crate) fanouts: Fanouts,
     /// Messages for other members of their shared subscriptions.
@@ -88,26 +89,26 @@ pub struct Broker<H> {
     /// The queue limits and the fullest receiver of the message that is being routed.
     pub(crate) press: RoutingLimits,
     /// Ended sessions that still have subscriptions.
-    pub(crate) ending_sessions: VecDeque<u32>,
+    pub(crate) ending_sessions: VecDeque<SessionKey>,
     /// Sessions that are ended first to make room for new ones, in the order in which their clients disconnected.
-    pub(crate) unused_sessions: BTreeMap<u64, u32>,
+    pub(crate) unused_sessions: BTreeMap<u64, SessionKey>,
     pub(crate) idle_serial: u64,
     /// Connections by their address, and those without an accepted CONNECT.
-    pub(crate) connections_by_address: Holders,
+    pub(crate) connections_by_address: Holders<ConnectionKey>,
     /// How many connections have been closed to make room for others.
     pub(crate) closed_for_room_count: usize,
     /// How many bytes the machines of all connections and sessions have on the heap.
     pub(crate) heap_bytes: usize,
     /// Connections with many received bytes that the broker has not accepted.
-    pub(crate) inputs: Largest,
+    pub(crate) inputs: Largest<ConnectionKey>,
     /// Sessions without a connection whose machines have bytes on the heap.
-    pub(crate) parked: Largest,
+    pub(crate) parked: Largest<SessionKey>,
     /// The bytes of the subscriptions of all sessions.
     pub(crate) filter_bytes: Shared,
     /// Sessions by the address of their client, and those whose client is not connected.
-    pub(crate) sessions_by_address: Holders,
+    pub(crate) sessions_by_address: Holders<SessionKey>,
     /// Sessions by their user.
-    pub(crate) sessions_by_user: Holders,
+    pub(crate) sessions_by_user: Holders<SessionKey>,
     /// The bytes of all wills.
     pub(crate) will_bytes: Shared,
     /// Whether retained messages have expired and are still to be removed.
@@ -153,8 +154,8 @@ impl<H: Hooks> Broker<H> {
         Self {
             config,
             hooks,
-            connections: slab::Slab::new(),
-            sessions: slab::Slab::new(),
+            connections: Table::new(),
+            sessions: Table::new(),
             clients: HashMap::with_hasher(key),
             router: Router::new(key),
             retained: Retained::default(),
@@ -206,7 +207,7 @@ impl<H: Hooks> Broker<H> {
         let mut server = Server::new(self.config.session(), Heap);
         server.opened(now);
         let timer = server.deadline();
-        let index = to_u32(self.connections.insert(Connection {
+        let index = self.connections.insert(Connection {
             server,
             serial: self.serial,
             session: None,
@@ -222,7 +223,7 @@ impl<H: Hooks> Broker<H> {
             pending: None,
             frames: Frames::default(),
             extra: None,
-        }));
+        });
         self.hold_connection(index, source);
         if let Some(at) = timer {
             self.timers.set(at, Due::Connection(index));
@@ -233,25 +234,25 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    pub(crate) fn id(&self, index: u32) -> Option<ConnectionId> {
-        let serial = self.connections.get(to_usize(index))?.serial;
+    pub(crate) fn id(&self, index: ConnectionKey) -> Option<ConnectionId> {
+        let serial = self.connections.get(index)?.serial;
         Some(ConnectionId { index, serial })
     }
 
     /// Returns the connection of a session, if it has one.
-    pub(crate) fn connection_of(&self, key: u32) -> Option<ConnectionId> {
-        self.id(self.sessions.get(to_usize(key))?.connection?)
+    pub(crate) fn connection_of(&self, key: SessionKey) -> Option<ConnectionId> {
+        self.id(self.sessions.get(key)?.connection?)
     }
 
     pub(crate) fn connection(&self, id: ConnectionId) -> Option<&Connection> {
         self.connections
-            .get(to_usize(id.index))
+            .get(id.index)
             .filter(|connection| connection.is(id))
     }
 
     pub(crate) fn connection_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
         self.connections
-            .get_mut(to_usize(id.index))
+            .get_mut(id.index)
             .filter(|connection| connection.is(id))
     }
 
@@ -282,7 +283,7 @@ impl<H: Hooks> Broker<H> {
         statistics.bytes_sent = statistics.bytes_sent.saturating_add(to_u64(n_sent));
         statistics.packets_sent = statistics.packets_sent.saturating_add(begun);
         if let Some(key) = session {
-            if let Some(session) = self.sessions.get_mut(to_usize(key)) {
+            if let Some(session) = self.sessions.get_mut(key) {
                 session.queue.sent(n);
                 if let Some(pressure) = &mut session.pressure {
                     pressure.sent(n, now);
@@ -311,8 +312,8 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Marks a connection as ready because of a message for its client.
-    pub(crate) fn mark_to_write(&mut self, index: u32) {
-        let connection = self.connections.get(to_usize(index));
+    pub(crate) fn mark_to_write(&mut self, index: ConnectionKey) {
+        let connection = self.connections.get(index);
         let is_told = connection.is_none_or(|connection| {
             connection.ready || connection.server.outgoing().len() < to_usize(connection.gathers)
         });
@@ -321,7 +322,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    pub(crate) fn mark_ready(&mut self, index: u32) {
+    pub(crate) fn mark_ready(&mut self, index: ConnectionKey) {
         let Some(id) = self.id(index) else { return };
         if let Some(connection) = self.connection_mut(id)
             && !connection.ready
@@ -355,7 +356,7 @@ impl<H: Hooks> Broker<H> {
         self.begin(now);
         self.end(id.index, Ending::TransportGone, now);
         self.count_closed_connection(id.index);
-        let connection = self.connections.remove(to_usize(id.index));
+        let connection = self.connections.remove(id.index);
         // Freeing memory is work as well.
         self.meter.spend(steps_of_bytes(connection.heap_bytes));
         if let Some(at) = connection.timer {
@@ -506,7 +507,7 @@ impl<H: Hooks> Broker<H> {
             ServerEvent::Acknowledged { token, .. } | ServerEvent::Ended { token, .. } => {
                 let session = self.connection(id).and_then(|c| c.session);
                 if let Some(key) = session
-                    && let Some(session) = self.sessions.get_mut(to_usize(key))
+                    && let Some(session) = self.sessions.get_mut(key)
                 {
                     // 5 [MQTT-4.8.2-6]: no other member gets the message, whether the acknowledgement reports success or an
                     // error.
@@ -547,7 +548,7 @@ impl<H: Hooks> Broker<H> {
         let connection = self
             .clients
             .get(client_id)
-            .and_then(|key| self.sessions.get(to_usize(*key)))
+            .and_then(|key| self.sessions.get(*key))
             .and_then(|session| session.connection);
         match connection {
             Some(index) => {
@@ -562,7 +563,7 @@ impl<H: Hooks> Broker<H> {
     /// Ends all connections. Clients of MQTT 5 get the reason code 0x8B, server shutting down.
     pub fn shut_down(&mut self, now: Instant) {
         self.begin(now);
-        let all: Vec<u32> = self.connections.iter().map(|(i, _)| to_u32(i)).collect();
+        let all: Vec<_> = self.connections.iter().map(|(key, _)| key).collect();
         for index in all {
             self.close(index, ReasonCode::ServerShuttingDown, now);
         }
@@ -570,8 +571,8 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Sends DISCONNECT with a reason and ends a connection.
-    pub(crate) fn close(&mut self, index: u32, reason: ReasonCode, now: Instant) {
-        if let Some(connection) = self.connections.get_mut(to_usize(index)) {
+    pub(crate) fn close(&mut self, index: ConnectionKey, reason: ReasonCode, now: Instant) {
+        if let Some(connection) = self.connections.get_mut(index) {
             // 5 [MQTT-3.14.2-2]: DISCONNECT has no properties.
             let _ = connection.server.disconnect(&Disconnect {
                 reason,

@@ -1,7 +1,6 @@
 //! Lists the connected clients for the tools of an operator.
 
 use mqtt_session::proto::Version;
-use mqtt_session::proto::num::to_usize;
 
 use crate::broker::Broker;
 use crate::connection::ConnectionId;
@@ -28,7 +27,7 @@ impl<H: Hooks> Broker<H> {
     pub fn clients(&self) -> impl Iterator<Item = ConnectedClient<'_>> {
         self.sessions.iter().filter_map(|(_, session)| {
             let index = session.connection.filter(|_| session.link.is_none())?;
-            let connection = self.connections.get(to_usize(index))?;
+            let connection = self.connections.get(index)?;
             Some(ConnectedClient {
                 connection: connection.id(index),
                 client_id: &session.client_id,

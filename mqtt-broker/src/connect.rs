@@ -4,7 +4,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mqtt_session::proto::num::{to_u32, to_usize};
+use mqtt_session::proto::num::to_usize;
 use mqtt_session::proto::{
     ConnAck, Connect, Decoded, FixedHeader, MAX_PACKET, Packet, PacketType, Properties, Property,
     ReasonCode, TopicName, Version, Will as CarriedWill,
@@ -14,6 +14,7 @@ use mqtt_session::{Instant, Outgoing, Server};
 use crate::broker::{Broker, Next};
 use crate::connection::{ConnectionId, Extra};
 use crate::hooks::{ClientInfo, Ending, Hooks, Observation, Verdict};
+use crate::keys::{ConnectionKey, SessionKey};
 use crate::message::Message;
 use crate::session::{Session, Will};
 use crate::timers::Due;
@@ -24,7 +25,7 @@ const CONNECT: usize = 128;
 /// The facts about an accepted client that are collected before it gets its session.
 struct Entrant {
     /// The session of its identifier.
-    known: Option<u32>,
+    known: Option<SessionKey>,
     /// Whether another user made that session.
     is_of_another: bool,
     /// A number for the address of the client; 0 if the address is not known.
@@ -59,7 +60,7 @@ impl<H: Hooks> Broker<H> {
         if len <= to_usize(limit) {
             return None;
         }
-        let connection = self.connections.get_mut(to_usize(id.index))?;
+        let connection = self.connections.get_mut(id.index)?;
         let extra = connection.extra.as_ref();
         let awaits_decision = extra.is_some_and(|extra| extra.connect.is_some());
         let ending = match header.packet_type {
@@ -100,7 +101,7 @@ impl<H: Hooks> Broker<H> {
 
     pub(crate) fn decided(
         &mut self,
-        index: u32,
+        index: ConnectionKey,
         connect: &Connect<'_>,
         packet: &[u8],
         verdict: Verdict,
@@ -132,8 +133,8 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    fn keep_connect(&mut self, index: u32, packet: &[u8]) {
-        if let Some(connection) = self.connections.get_mut(to_usize(index)) {
+    fn keep_connect(&mut self, index: ConnectionKey, packet: &[u8]) {
+        if let Some(connection) = self.connections.get_mut(index) {
             let extra = connection.extra();
             if extra.connect.is_none() {
                 extra.connect = Some(packet.into());
@@ -144,7 +145,7 @@ impl<H: Hooks> Broker<H> {
     /// Refuses a client and reports it to the host.
     fn refuse_client(
         &mut self,
-        index: u32,
+        index: ConnectionKey,
         connect: &Connect<'_>,
         reason: ReasonCode,
         now: Instant,
@@ -163,8 +164,8 @@ impl<H: Hooks> Broker<H> {
         self.refuse(index, reason, now);
     }
 
-    pub(crate) fn refuse(&mut self, index: u32, reason: ReasonCode, now: Instant) {
-        let Some(connection) = self.connections.get_mut(to_usize(index)) else {
+    pub(crate) fn refuse(&mut self, index: ConnectionKey, reason: ReasonCode, now: Instant) {
+        let Some(connection) = self.connections.get_mut(index) else {
             return;
         };
         // 3.1.1 has five return codes for a refusal.
@@ -186,7 +187,13 @@ impl<H: Hooks> Broker<H> {
         self.end(index, Ending::ConnectRefused(reason), now);
     }
 
-    fn accept(&mut self, index: u32, connect: &Connect<'_>, data: Option<&[u8]>, now: Instant) {
+    fn accept(
+        &mut self,
+        index: ConnectionKey,
+        connect: &Connect<'_>,
+        data: Option<&[u8]>,
+        now: Instant,
+    ) {
         // 3.1.1 [MQTT-3.1.3-6], 5 [MQTT-3.1.3-6] and [MQTT-3.1.3-7]: a client without an identifier gets a unique one.
         // 3.1.1 [MQTT-3.1.3-5], 5 [MQTT-3.1.3-5]: any other identifier is accepted.
         let assigned = connect
@@ -218,13 +225,13 @@ impl<H: Hooks> Broker<H> {
         };
         let accepted = self
             .connections
-            .get_mut(to_usize(index))
+            .get_mut(index)
             .map(|connection| connection.server.accept(&connack, now));
         let connected = &mut self.statistics.clients_connected;
         *connected = connected.saturating_add(1);
         if accepted != Some(Ok(())) {
             // The client does not accept a packet of the size of its CONNACK. It was not connected, so it has no will.
-            if let Some(session) = self.sessions.get_mut(to_usize(key)) {
+            if let Some(session) = self.sessions.get_mut(key) {
                 drop(session.take_will(&mut self.will_bytes));
             }
             self.end(index, Ending::ByBroker(ReasonCode::PacketTooLarge), now);
@@ -240,7 +247,7 @@ impl<H: Hooks> Broker<H> {
     /// Returns what is known of a client that may have a session. Refuses any other, and returns `None`.
     fn admit(
         &mut self,
-        index: u32,
+        index: ConnectionKey,
         connect: &Connect<'_>,
         client: &ClientInfo<'_>,
         now: Instant,
@@ -264,7 +271,7 @@ impl<H: Hooks> Broker<H> {
             self.refuse(index, ReasonCode::QuotaExceeded, now);
             return None;
         }
-        let connection = self.connections.get(to_usize(index));
+        let connection = self.connections.get(index);
         let source = connection.map_or(0, |connection| connection.source);
         let will = connect.will.as_ref().and_then(|will| new_will(will, now));
         let will_size = will.as_ref().map_or(0, |will| will.message.size());
@@ -292,11 +299,11 @@ impl<H: Hooks> Broker<H> {
         connect: &Connect<'_>,
         client_id: &str,
         now: Instant,
-    ) -> (u32, bool) {
+    ) -> (SessionKey, bool) {
         let former = entrant.known.and_then(|key| self.keep_places(key));
         if let Some(key) = entrant.known {
             // 3.1.1 [MQTT-3.1.4-2], 5 [MQTT-3.1.4-3]
-            let other = self.sessions.get(to_usize(key)).and_then(|s| s.connection);
+            let other = self.sessions.get(key).and_then(|s| s.connection);
             if let Some(other) = other {
                 self.close(other, ReasonCode::SessionTakenOver, now);
             }
@@ -319,7 +326,7 @@ impl<H: Hooks> Broker<H> {
         (key, resumed.is_some())
     }
 
-    fn report_connected(&mut self, index: u32, client: ClientInfo<'_>, resumed: bool) {
+    fn report_connected(&mut self, index: ConnectionKey, client: ClientInfo<'_>, resumed: bool) {
         let statistics = &mut self.statistics;
         statistics.clients_maximum = statistics.clients_maximum.max(statistics.clients_connected);
         if let Some(connection) = self.id(index) {
@@ -332,24 +339,24 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Returns the session of a client, unless it has ended.
-    fn known(&mut self, client_id: &str, now: Instant) -> Option<u32> {
+    fn known(&mut self, client_id: &str, now: Instant) -> Option<SessionKey> {
         let key = *self.clients.get(client_id)?;
         self.session_due(key, now);
         self.clients.get(client_id).copied()
     }
 
     /// Returns whether another user made the session.
-    fn is_of_another(&self, key: u32, user_name: Option<&str>) -> bool {
-        let session = self.sessions.get(to_usize(key));
+    fn is_of_another(&self, key: SessionKey, user_name: Option<&str>) -> bool {
+        let session = self.sessions.get(key);
         session.is_some_and(|session| session.user_name.as_deref() != user_name)
     }
 
-    fn new_session(&mut self, client_id: &str) -> u32 {
+    fn new_session(&mut self, client_id: &str) -> SessionKey {
         let client_id: Arc<str> = client_id.into();
         self.session_serial = self.session_serial.wrapping_add(1);
         let hash = self.clients.hasher().hash_one(&client_id);
         let session = Session::new(Arc::clone(&client_id), hash, self.session_serial);
-        let key = to_u32(self.sessions.insert(session));
+        let key = self.sessions.insert(session);
         self.clients.insert(client_id, key);
         key
     }
@@ -357,15 +364,14 @@ impl<H: Hooks> Broker<H> {
     /// Connects a connection with its session, which gets the will.
     pub(crate) fn attach(
         &mut self,
-        index: u32,
-        key: u32,
+        index: ConnectionKey,
+        key: SessionKey,
         connect: &Connect<'_>,
         will: Option<Box<Will>>,
     ) {
-        let (Some(connection), Some(session)) = (
-            self.connections.get_mut(to_usize(index)),
-            self.sessions.get_mut(to_usize(key)),
-        ) else {
+        let (Some(connection), Some(session)) =
+            (self.connections.get_mut(index), self.sessions.get_mut(key))
+        else {
             return;
         };
         if let Some(due) = session.due() {

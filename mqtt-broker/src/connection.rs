@@ -1,11 +1,11 @@
 //! The state of one connection while its transport is open.
 
 use mqtt_session::proto::Connect;
-use mqtt_session::proto::num::to_usize;
 use mqtt_session::{Instant, Server};
 
 use crate::frames::Frames;
 use crate::holders::EndRank;
+use crate::keys::{ConnectionKey, SessionKey};
 use crate::largest::Part;
 use crate::pressure::WithheldQueue;
 use crate::subscribe::{Answer, Request};
@@ -13,7 +13,7 @@ use crate::subscribe::{Answer, Request};
 /// Names a connection until the host says that it is closed. Never used again.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ConnectionId {
-    pub(crate) index: u32,
+    pub(crate) index: ConnectionKey,
     pub(crate) serial: u32,
 }
 
@@ -22,14 +22,14 @@ impl ConnectionId {
     /// ([`crate::Broker::was_closed_for_room`]), unlike that of any other connection that is not closed.
     #[must_use]
     pub fn index(self) -> usize {
-        to_usize(self.index)
+        self.index.index()
     }
 }
 
 pub(crate) struct Connection {
     pub(crate) server: Server<'static>,
     pub(crate) serial: u32,
-    pub(crate) session: Option<u32>,
+    pub(crate) session: Option<SessionKey>,
     /// How many messages at QoS 1 and 2 may be sent to the client without its acknowledgement.
     pub(crate) window: usize,
     /// The time of this connection's entry in the timers.
@@ -90,7 +90,7 @@ impl Extra {
 }
 
 impl Connection {
-    pub(crate) const fn id(&self, index: u32) -> ConnectionId {
+    pub(crate) const fn id(&self, index: ConnectionKey) -> ConnectionId {
         let serial = self.serial;
         ConnectionId { index, serial }
     }

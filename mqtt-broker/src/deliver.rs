@@ -1,6 +1,6 @@
 //! Delivers messages from a publisher to its receivers.
 
-use mqtt_session::proto::num::{to_u64, to_usize};
+use mqtt_session::proto::num::to_u64;
 use mqtt_session::proto::{Properties, QoS, ReasonCode, TopicName};
 use mqtt_session::{Incoming, Instant, Outgoing, Refused, Token};
 
@@ -9,6 +9,7 @@ use crate::connect::is_reserved;
 use crate::connection::Connection;
 use crate::fanout::{Routed, Target};
 use crate::hooks::{Hooks, Observation};
+use crate::keys::{ConnectionKey, SessionKey};
 use crate::message::forwarded;
 use crate::pressure::Withheld;
 use crate::queue::{Limits, Queued, Room};
@@ -39,7 +40,7 @@ const QUEUE: usize = 6;
 
 impl<H: Hooks> Broker<H> {
     /// Handles a message of a client.
-    pub(crate) fn message(&mut self, index: u32, incoming: &Incoming<'_>, now: Instant) {
+    pub(crate) fn message(&mut self, index: ConnectionKey, incoming: &Incoming<'_>, now: Instant) {
         if self.links.is_some() && self.is_link_connection(index) {
             return self.message_from_shard(index, incoming, now);
         }
@@ -51,13 +52,13 @@ impl<H: Hooks> Broker<H> {
     /// Handles a message of a client; `resolved` is memory for the topic behind a topic alias.
     fn message_on(
         &mut self,
-        index: u32,
+        index: ConnectionKey,
         incoming: &Incoming<'_>,
         resolved: &mut String,
         now: Instant,
     ) {
         let publish = &incoming.publish;
-        let connection = self.connections.get(to_usize(index));
+        let connection = self.connections.get(index);
         let Some((connection, key)) = connection.and_then(|own| Some((own, own.session?))) else {
             return;
         };
@@ -112,7 +113,7 @@ impl<H: Hooks> Broker<H> {
     /// Acknowledges a message that was routed, or notes its acknowledgement for later.
     pub(crate) fn answer_message(
         &mut self,
-        index: u32,
+        index: ConnectionKey,
         answer: Withheld,
         routed: Routed,
         size: usize,
@@ -135,7 +136,7 @@ impl<H: Hooks> Broker<H> {
 
     fn accept_message(
         &mut self,
-        key: u32,
+        key: SessionKey,
         message: &Outgoing<'_>,
         now: Instant,
     ) -> (ReasonCode, Routed) {
@@ -145,7 +146,7 @@ impl<H: Hooks> Broker<H> {
         statistics.payload_received = statistics.payload_received.saturating_add(payload);
         let topic = message.topic;
         let connection = self.connection_of(key);
-        let Some(session) = self.sessions.get(to_usize(key)) else {
+        let Some(session) = self.sessions.get(key) else {
             return (ReasonCode::UnspecifiedError, Routed::ToNobody);
         };
         let client = session.info();
@@ -184,9 +185,9 @@ impl<H: Hooks> Broker<H> {
         (reason, routed)
     }
 
-    fn report_not_retained(&mut self, key: u32, topic: TopicName<'_>) {
+    fn report_not_retained(&mut self, key: SessionKey, topic: TopicName<'_>) {
         let connection = self.connection_of(key);
-        if let Some(session) = self.sessions.get(to_usize(key)) {
+        if let Some(session) = self.sessions.get(key) {
             self.hooks.observe(&Observation::RetainRefused {
                 connection,
                 client: session.info(),
@@ -196,8 +197,8 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Returns whether a QoS 0 message is queued for a session that cannot send it now.
-    pub(crate) fn keeps_qos0(&self, key: u32) -> bool {
-        let session = self.sessions.get(to_usize(key));
+    pub(crate) fn keeps_qos0(&self, key: SessionKey) -> bool {
+        let session = self.sessions.get(key);
         self.config.queue_qos0 || session.is_some_and(|session| session.connection.is_some())
     }
 
@@ -223,7 +224,7 @@ impl<H: Hooks> Broker<H> {
             ..*source.message
         };
         let current = self.current_rights();
-        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
+        let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
         let full = session.rights.are_full(self.rights);
@@ -247,7 +248,7 @@ impl<H: Hooks> Broker<H> {
             return;
         };
         kept.set_record(self.current_record());
-        let session = self.sessions.get_mut(to_usize(key));
+        let session = self.sessions.get_mut(key);
         let identifiers = session
             .map(|session| session.identifiers(identifiers))
             .unwrap_or_default();
@@ -280,7 +281,7 @@ impl<H: Hooks> Broker<H> {
     /// Sends a message to a connected session whose queue is empty. Returns `false` if it must be queued.
     fn send_at_once(
         &mut self,
-        key: u32,
+        key: SessionKey,
         message: &Outgoing<'_>,
         remaining: Option<u32>,
         identifiers: &[u32],
@@ -292,7 +293,7 @@ impl<H: Hooks> Broker<H> {
         } else {
             usize::MAX
         };
-        let session = self.sessions.get(to_usize(key));
+        let session = self.sessions.get(key);
         // 3.1.1 [MQTT-4.6.0-5] and [MQTT-4.6.0-6], 5 [MQTT-4.6.0-5] and [MQTT-4.6.0-6]: a message is not sent before older queued
         // ones.
         let Some(session) =
@@ -301,7 +302,7 @@ impl<H: Hooks> Broker<H> {
             return false;
         };
         let index = session.connection;
-        let connection = index.and_then(|index| self.connections.get_mut(to_usize(index)));
+        let connection = index.and_then(|index| self.connections.get_mut(index));
         let Some(connection) = connection else {
             return false;
         };
@@ -325,7 +326,7 @@ impl<H: Hooks> Broker<H> {
     /// Records that a message was sent to a client at once, or will not be sent.
     fn record_delivery(
         &mut self,
-        key: u32,
+        key: SessionKey,
         sent: Result<Option<Token>, Refused>,
         how: (QoS, bool),
         identifiers: &[u32],
@@ -340,7 +341,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Queues a message, and sends queued messages as far as possible.
-    pub(crate) fn enqueue(&mut self, key: u32, mut item: Queued, now: Instant) {
+    pub(crate) fn enqueue(&mut self, key: SessionKey, mut item: Queued, now: Instant) {
         self.meter.spend(QUEUE);
         self.number_for_queue(key, &mut item);
         let copy = self.journal.is_some().then(|| item.clone());
@@ -350,7 +351,7 @@ impl<H: Hooks> Broker<H> {
         } else {
             Room::Own
         };
-        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
+        let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
         let limits = Limits {
@@ -388,11 +389,11 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    pub(crate) fn dropped(&mut self, key: u32, messages: u64) {
+    pub(crate) fn dropped(&mut self, key: SessionKey, messages: u64) {
         let dropped = &mut self.statistics.publish_dropped;
         *dropped = dropped.saturating_add(messages);
         let connection = self.connection_of(key);
-        if let Some(session) = self.sessions.get(to_usize(key)) {
+        if let Some(session) = self.sessions.get(key) {
             self.hooks.observe(&Observation::Dropped {
                 connection,
                 client_id: &session.client_id,
@@ -403,8 +404,8 @@ impl<H: Hooks> Broker<H> {
 
     pub(crate) fn sent_or_dropped(
         &mut self,
-        key: u32,
-        connection: Option<u32>,
+        key: SessionKey,
+        connection: Option<ConnectionKey>,
         sent: Result<Option<Token>, Refused>,
         payload: usize,
     ) {

@@ -15,8 +15,9 @@ use crate::broker::Broker;
 use crate::connection::ConnectionId;
 use crate::hooks::Hooks;
 use crate::journal::{Origin, RecordName, steps_of};
+use crate::keys::SessionKey;
 use crate::message::Message;
-use crate::pressure::Withheld;
+use crate::pressure::{SessionName, Withheld};
 use crate::router::{Keyed, Matches, Share, Subscriber};
 use crate::routing_limits::RoutingLimits;
 use crate::session::{RoutingMark, Session};
@@ -67,7 +68,7 @@ struct Fanout {
     message: Message,
     topic: Arc<str>,
     /// The session that published it.
-    from: Option<(u32, u32)>,
+    from: Option<SessionName>,
     /// Whether it is for shared subscriptions although it comes from another shard.
     is_unsure: bool,
     /// The connection whose next packet waits.
@@ -250,7 +251,7 @@ impl<H: Hooks> Broker<H> {
     /// Delivers a message to all clients with a matching subscription.
     pub(crate) fn route(
         &mut self,
-        from: Option<u32>,
+        from: Option<SessionKey>,
         message: &Outgoing<'_>,
         now: Instant,
     ) -> Routed {
@@ -270,21 +271,21 @@ impl<H: Hooks> Broker<H> {
             .is_some_and(|connection| !connection.ended)
     }
 
-    fn is_away(&self, key: u32) -> bool {
-        let session = self.sessions.get(to_usize(key));
+    fn is_away(&self, key: SessionKey) -> bool {
+        let session = self.sessions.get(key);
         session.is_none_or(|session| session.connection.is_none())
     }
 
     /// Returns the number of the session's client for messages that it publishes.
-    pub(crate) fn publisher(&self, key: u32) -> Option<u64> {
-        let session = self.sessions.get(to_usize(key));
+    pub(crate) fn publisher(&self, key: SessionKey) -> Option<u64> {
+        let session = self.sessions.get(key);
         session.map(|session| session.client_hash)
     }
 
     /// Delivers a message at once. Returns `None` if that is too much for one turn.
     fn route_at_once(
         &mut self,
-        from: Option<u32>,
+        from: Option<SessionKey>,
         message: &Outgoing<'_>,
         scratch: &mut RoutingMemory,
         now: Instant,
@@ -312,7 +313,7 @@ impl<H: Hooks> Broker<H> {
         }
         targets.begin();
         for subscriber in &matches.subscribers {
-            let session = self.sessions.get_mut(to_usize(subscriber.session));
+            let session = self.sessions.get_mut(subscriber.session);
             let Some(session) = session.filter(|session| !session.is_over) else {
                 continue;
             };
@@ -341,11 +342,16 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Stores a message, to deliver it in portions.
-    fn fan_out(&mut self, from: Option<u32>, message: &Outgoing<'_>, now: Instant) -> Routed {
+    fn fan_out(
+        &mut self,
+        from: Option<SessionKey>,
+        message: &Outgoing<'_>,
+        now: Instant,
+    ) -> Routed {
         let Ok(kept) = Message::new(message, now) else {
             return Routed::ToNobody;
         };
-        let session = from.and_then(|key| Some((key, self.sessions.get(to_usize(key))?)));
+        let session = from.and_then(|key| Some((key, self.sessions.get(key)?)));
         let publisher = session.map(|(_, session)| session.client_hash);
         let kept = kept.published_by(publisher.or_else(|| self.host_as_publisher()));
         let waits = session.and_then(|(_, session)| session.connection);
@@ -406,7 +412,7 @@ impl<H: Hooks> Broker<H> {
         let found = self.router.found();
         self.meter.spend(found.steps());
         for subscriber in &found.subscribers {
-            let session = self.sessions.get_mut(to_usize(subscriber.session));
+            let session = self.sessions.get_mut(subscriber.session);
             let Some(session) = session.filter(|session| !session.is_over) else {
                 continue;
             };
@@ -450,7 +456,7 @@ impl<H: Hooks> Broker<H> {
             let group = self.router.shared_mut(share).map(|_| share.group());
             let chosen = group.and_then(|group| self.choose(group, publish.topic));
             if let Some(mut target) = chosen {
-                let session = self.sessions.get(to_usize(target.subscriber.session));
+                let session = self.sessions.get(target.subscriber.session);
                 target.serial = session.map_or(0, |session| session.serial);
                 self.fanouts.targets.list.push(target);
             }

@@ -6,29 +6,29 @@ use std::hash::BuildHasher;
 
 use mqtt_session::Instant;
 use mqtt_session::proto::ReasonCode;
-use mqtt_session::proto::num::to_usize;
 
 use crate::broker::{Broker, TooManyConnections};
 use crate::connection::ConnectionId;
 use crate::hooks::{Ending, Hooks};
+use crate::keys::{ConnectionKey, SessionKey};
 use crate::router::Keyed;
 use crate::shards::{Elsewhere, PlaceOf};
 
 /// Connections or sessions by the address or user that holds them. For the unknown holder 0, only offers are counted.
 #[derive(Debug)]
-pub(crate) struct Holders {
-    by: HashMap<u64, Holder, Keyed>,
+pub(crate) struct Holders<K> {
+    by: HashMap<u64, Holder<K>, Keyed>,
     /// The holders with offers, by the number of their offers.
     most: BTreeSet<(usize, u64)>,
     offered: usize,
     serial: u64,
 }
 
-#[derive(Debug, Default)]
-struct Holder {
+#[derive(Debug)]
+struct Holder<K> {
     held: usize,
     /// The connections or sessions that can be ended to make room, in the order in which they are ended.
-    offers: BTreeMap<EndRank, u32>,
+    offers: BTreeMap<EndRank, K>,
 }
 
 /// The rank of a connection or session that can be ended to make room: useless ones come first, then the oldest.
@@ -38,7 +38,16 @@ pub(crate) struct EndRank {
     serial: u64,
 }
 
-impl Holders {
+impl<K> Default for Holder<K> {
+    fn default() -> Self {
+        Self {
+            held: 0,
+            offers: BTreeMap::new(),
+        }
+    }
+}
+
+impl<K: Copy> Holders<K> {
     pub(crate) fn new(key: Keyed) -> Self {
         Self {
             by: HashMap::with_hasher(key),
@@ -70,7 +79,7 @@ impl Holders {
     }
 
     /// Adds an offer: from now on `item` can be ended to make room.
-    pub(crate) fn offer(&mut self, whose: u64, item: u32, is_useful: bool) -> EndRank {
+    pub(crate) fn offer(&mut self, whose: u64, item: K, is_useful: bool) -> EndRank {
         self.serial = self.serial.wrapping_add(1);
         let serial = self.serial;
         let offer = EndRank { is_useful, serial };
@@ -104,7 +113,7 @@ impl Holders {
     }
 
     /// Returns the first offer of a holder, and whether it is useful.
-    pub(crate) fn first_of(&self, whose: u64) -> Option<(u32, bool)> {
+    pub(crate) fn first_of(&self, whose: u64) -> Option<(K, bool)> {
         let (offer, item) = self.by.get(&whose)?.offers.first_key_value()?;
         Some((*item, offer.is_useful))
     }
@@ -240,7 +249,7 @@ impl<H: Hooks> Broker<H> {
         };
         self.end(index, Ending::ByBroker(ReasonCode::QuotaExceeded), now);
         self.was_accepted_or_ended(index);
-        if let Some(connection) = self.connections.get_mut(to_usize(index)) {
+        if let Some(connection) = self.connections.get_mut(index) {
             connection.closed_for_room = true;
             self.closed_for_room_count = self.closed_for_room_count.saturating_add(1);
         }
@@ -249,8 +258,8 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Notes that CONNECT was accepted, or that the connection has ended.
-    pub(crate) fn was_accepted_or_ended(&mut self, index: u32) {
-        if let Some(connection) = self.connections.get_mut(to_usize(index))
+    pub(crate) fn was_accepted_or_ended(&mut self, index: ConnectionKey) {
+        if let Some(connection) = self.connections.get_mut(index)
             && let Some(offer) = connection.pending.take()
         {
             self.connections_by_address
@@ -319,7 +328,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Returns the session to be ended for a new one from an address.
-    fn session_to_end(&self, source: u64) -> Option<u32> {
+    fn session_to_end(&self, source: u64) -> Option<SessionKey> {
         if let Some((_, key)) = self.unused_sessions.first_key_value() {
             return Some(*key);
         }
@@ -348,8 +357,8 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Notes that the client of a session has connected from this address.
-    pub(crate) fn session_is_used(&mut self, key: u32, source: u64) {
-        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
+    pub(crate) fn session_is_used(&mut self, key: SessionKey, source: u64) {
+        let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
         if let Some(offer) = session.disconnected_rank.take() {
@@ -361,8 +370,8 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Notes that the client of a session has disconnected.
-    pub(crate) fn session_is_left(&mut self, key: u32) {
-        if let Some(session) = self.sessions.get_mut(to_usize(key))
+    pub(crate) fn session_is_left(&mut self, key: SessionKey) {
+        if let Some(session) = self.sessions.get_mut(key)
             && session.source != 0
             && session.disconnected_rank.is_none()
         {
@@ -376,8 +385,8 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Notes that a session has ended.
-    pub(crate) fn session_is_over(&mut self, key: u32) {
-        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
+    pub(crate) fn session_is_over(&mut self, key: SessionKey) {
+        let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
         if let Some(offer) = session.disconnected_rank.take() {
@@ -388,7 +397,7 @@ impl<H: Hooks> Broker<H> {
         self.heap_bytes = self.heap_bytes.saturating_sub(session.held.bytes());
         self.parked.set(key, &mut session.held, 0);
         self.count_filters(key);
-        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
+        let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
         let user_name = session.user_name.clone();
@@ -398,19 +407,19 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Counts the connection, and returns its place among the connections without an accepted CONNECT.
-    pub(crate) fn hold_connection(&mut self, index: u32, source: u64) {
+    pub(crate) fn hold_connection(&mut self, index: ConnectionKey, source: u64) {
         self.connections_by_address.hold(source);
         let offer = self.connections_by_address.offer(source, index, false);
-        if let Some(connection) = self.connections.get_mut(to_usize(index)) {
+        if let Some(connection) = self.connections.get_mut(index) {
             connection.source = source;
             connection.pending = Some(offer);
         }
     }
 
     /// Notes that a connection is closed.
-    pub(crate) fn count_closed_connection(&mut self, index: u32) {
+    pub(crate) fn count_closed_connection(&mut self, index: ConnectionKey) {
         self.was_accepted_or_ended(index);
-        if let Some(connection) = self.connections.get(to_usize(index)) {
+        if let Some(connection) = self.connections.get(index) {
             self.connections_by_address.let_go(connection.source);
             self.heap_bytes = self.heap_bytes.saturating_sub(connection.heap_bytes);
             let closed_for_room = usize::from(connection.closed_for_room);

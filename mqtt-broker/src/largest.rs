@@ -18,10 +18,10 @@ const PARTIAL: usize = 4 << 10;
 const ONE_READ: usize = 64 << 10;
 
 /// Holders by their bytes.
-#[derive(Debug, Default)]
-pub(crate) struct Largest {
+#[derive(Debug)]
+pub(crate) struct Largest<K> {
     /// The holders: those with more binary digits of bytes first, and the older one of two with equally many.
-    order: BTreeSet<(Reverse<u32>, u64, u32)>,
+    order: BTreeSet<(Reverse<u32>, u64, K)>,
     bytes: usize,
     serial: u64,
 }
@@ -34,18 +34,28 @@ pub(crate) struct Part {
     since: u64,
 }
 
-impl Largest {
+impl<K> Default for Largest<K> {
+    fn default() -> Self {
+        Self {
+            order: BTreeSet::new(),
+            bytes: 0,
+            serial: 0,
+        }
+    }
+}
+
+impl<K: Copy + Ord> Largest<K> {
     /// Sets how many bytes a holder has; 0 removes it.
-    pub(crate) fn set(&mut self, holder: u32, part: &mut Part, bytes: usize) {
+    pub(crate) fn set(&mut self, holder: K, part: &mut Part, bytes: usize) {
         self.place(holder, part, bytes, bytes > 0);
     }
 
     /// Sets how many bytes a holder has that is not to be ended for them.
-    pub(crate) fn set_kept(&mut self, holder: u32, part: &mut Part, bytes: usize) {
+    pub(crate) fn set_kept(&mut self, holder: K, part: &mut Part, bytes: usize) {
         self.place(holder, part, bytes, false);
     }
 
-    fn place(&mut self, holder: u32, part: &mut Part, bytes: usize, may_end: bool) {
+    fn place(&mut self, holder: K, part: &mut Part, bytes: usize, may_end: bool) {
         if part.bytes == bytes && (part.since > 0) == may_end {
             return;
         }
@@ -71,7 +81,7 @@ impl Largest {
     }
 
     /// Returns the holder to be ended first.
-    pub(crate) fn first(&self) -> Option<u32> {
+    pub(crate) fn first(&self) -> Option<K> {
         self.order.first().map(|(_, _, holder)| *holder)
     }
 }
@@ -94,7 +104,7 @@ impl<H: Hooks> Broker<H> {
         let share = (total / 2).checked_div(self.sessions.len()).unwrap_or(0);
         while self.heap_bytes > total
             && let Some(key) = self.parked.first()
-            && let Some(session) = self.sessions.get(to_usize(key))
+            && let Some(session) = self.sessions.get(key)
             && session.held.bytes() > share
         {
             self.end_session(key, now);
@@ -138,7 +148,7 @@ impl<H: Hooks> Broker<H> {
         now: Instant,
     ) -> Next {
         let counted = if bytes > PARTIAL { bytes } else { 0 };
-        let connection = self.connections.get_mut(id.index());
+        let connection = self.connections.get_mut(id.index);
         let Some(connection) = connection.filter(|c| c.is(id) && !c.ended) else {
             return Next::Closing;
         };

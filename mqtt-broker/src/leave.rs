@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mqtt_session::proto::num::to_usize;
 use mqtt_session::proto::{QoS, ReasonCode, TopicFilter, TopicName};
 use mqtt_session::{Heap, Instant, Receipt, Server, WillDue};
 
@@ -11,6 +10,7 @@ use crate::broker::Broker;
 use crate::connection::ConnectionId;
 use crate::fanout::Routed;
 use crate::hooks::{Ending, Hooks, Observation};
+use crate::keys::{ConnectionKey, SessionKey};
 use crate::pressure::SessionName;
 use crate::queue::Lanes;
 use crate::session::Will;
@@ -34,15 +34,15 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Ends the connection; its last bytes may still be written. A second call does nothing.
-    pub(crate) fn end(&mut self, index: u32, ending: Ending, now: Instant) {
-        let Some(connection) = self.connections.get_mut(to_usize(index)) else {
+    pub(crate) fn end(&mut self, index: ConnectionKey, ending: Ending, now: Instant) {
+        let Some(connection) = self.connections.get_mut(index) else {
             return;
         };
         if connection.ended {
             return;
         }
         self.take_changes(index);
-        let Some(connection) = self.connections.get_mut(to_usize(index)) else {
+        let Some(connection) = self.connections.get_mut(index) else {
             return;
         };
         connection.ended = true;
@@ -86,13 +86,13 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Forgets a message of a session without a connection that no receiver has. The client sends it again, unless it is at QoS 0.
-    fn forget_message(&mut self, key: Option<u32>, receipt: Option<Receipt>) {
+    fn forget_message(&mut self, key: Option<SessionKey>, receipt: Option<Receipt>) {
         let Some(receipt) = receipt else {
             let dropped = &mut self.statistics.publish_dropped;
             *dropped = dropped.saturating_add(1);
             return;
         };
-        let session = key.and_then(|key| self.sessions.get_mut(to_usize(key)));
+        let session = key.and_then(|key| self.sessions.get_mut(key));
         if let Some(parked) = session.and_then(|session| session.parked.as_deref_mut()) {
             parked.forget(receipt);
         }
@@ -115,9 +115,9 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Moves the session of a connection that ends to a machine without a connection. Returns the client identifier.
-    fn park_session(&mut self, index: u32, key: u32) -> Option<Arc<str>> {
-        let connection = self.connections.get_mut(to_usize(index))?;
-        let session = self.sessions.get_mut(to_usize(key))?;
+    fn park_session(&mut self, index: ConnectionKey, key: SessionKey) -> Option<Arc<str>> {
+        let connection = self.connections.get_mut(index)?;
+        let session = self.sessions.get_mut(key)?;
         let mut parked = Server::new(self.config.session(), Heap);
         parked.swap_session(&mut connection.server);
         // The session of a link is not ended to make room.
@@ -133,13 +133,18 @@ impl<H: Hooks> Broker<H> {
         Some(Arc::clone(&session.client_id))
     }
 
-    pub(crate) fn session_name(&self, key: u32) -> Option<SessionName> {
-        Some((key, self.sessions.get(to_usize(key))?.serial))
+    pub(crate) fn session_name(&self, key: SessionKey) -> Option<SessionName> {
+        Some((key, self.sessions.get(key)?.serial))
     }
 
     /// Refuses a message because there is no room to store it.
-    pub(crate) fn refuse_message(&mut self, index: u32, receipt: Option<Receipt>, now: Instant) {
-        let Some(connection) = self.connections.get_mut(to_usize(index)) else {
+    pub(crate) fn refuse_message(
+        &mut self,
+        index: ConnectionKey,
+        receipt: Option<Receipt>,
+        now: Instant,
+    ) {
+        let Some(connection) = self.connections.get_mut(index) else {
             return;
         };
         if let Some(receipt) = receipt
@@ -155,17 +160,17 @@ impl<H: Hooks> Broker<H> {
     /// Acknowledges a message of a session, whether its client is connected or not.
     pub(crate) fn acknowledge(
         &mut self,
-        (key, serial): (u32, u32),
+        (key, serial): SessionName,
         receipt: Receipt,
         reason: ReasonCode,
     ) {
-        let session = self.sessions.get_mut(to_usize(key));
+        let session = self.sessions.get_mut(key);
         let Some(session) = session.filter(|session| session.serial == serial) else {
             return;
         };
         let connection = session
             .connection
-            .and_then(|index| self.connections.get_mut(to_usize(index)));
+            .and_then(|index| self.connections.get_mut(index));
         let server = match connection {
             Some(connection) => Some(&mut connection.server),
             None => session.parked.as_deref_mut(),
@@ -179,8 +184,8 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Handles the end of a session's connection: its will, the messages that other members may get, and the end of the session.
-    fn leave(&mut self, key: u32, will_due: WillDue, expiry: u32, now: Instant) {
-        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
+    fn leave(&mut self, key: SessionKey, will_due: WillDue, expiry: u32, now: Instant) {
+        let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
         let expiry_span = Duration::from_secs(u64::from(expiry));
@@ -206,7 +211,7 @@ impl<H: Hooks> Broker<H> {
         }
         self.session_is_left(key);
         self.end_pressure(key);
-        if let Some(shard) = self.sessions.get(to_usize(key)).and_then(|own| own.link) {
+        if let Some(shard) = self.sessions.get(key).and_then(|own| own.link) {
             self.forget_busy_topics(shard);
         }
         let origin = self.number_of(key);
@@ -217,8 +222,8 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Publishes the will of a session without a connection and ends the session, if they are due.
-    pub(crate) fn session_due(&mut self, key: u32, now: Instant) {
-        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
+    pub(crate) fn session_due(&mut self, key: SessionKey, now: Instant) {
+        let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
         // 3.1.1 [MQTT-4.1.0-2], 5 [MQTT-4.1.0-1]: a session does not end while its client is connected.
@@ -246,7 +251,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    fn publish_will(&mut self, key: u32, will: &Will, now: Instant) {
+    fn publish_will(&mut self, key: SessionKey, will: &Will, now: Instant) {
         let publish = will.message.publish();
         let message = will.message.outgoing(&publish);
         if !self.may_still_publish(key, message.topic) {
@@ -263,8 +268,8 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Returns whether a client may publish its will now: the right may have ended since its CONNECT.
-    fn may_still_publish(&mut self, key: u32, topic: TopicName<'_>) -> bool {
-        let Some(session) = self.sessions.get(to_usize(key)) else {
+    fn may_still_publish(&mut self, key: SessionKey, topic: TopicName<'_>) -> bool {
+        let Some(session) = self.sessions.get(key) else {
             return false;
         };
         let client = session.info();
@@ -282,10 +287,10 @@ impl<H: Hooks> Broker<H> {
 
     /// Ends a session. Publishes its will, if it has not been published (5 \[MQTT-3.1.2-8\]), and gives the messages in flight
     /// for shared subscriptions at QoS 1 to other members (5 \[MQTT-4.8.2-5\] forbids it for QoS 2).
-    pub(crate) fn end_session(&mut self, key: u32, now: Instant) {
+    pub(crate) fn end_session(&mut self, key: SessionKey, now: Instant) {
         // A session is ended once: it keeps its index until all its parts are removed, and then another session may get the
         // index.
-        let session = self.sessions.get_mut(to_usize(key));
+        let session = self.sessions.get_mut(key);
         let Some(session) = session.filter(|session| !session.is_over) else {
             return;
         };
@@ -295,13 +300,13 @@ impl<H: Hooks> Broker<H> {
         (session.will_at, session.ends_at) = (None, None);
         self.record_flights_end(key);
         let origin = self.number_of(key);
-        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
+        let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
         session.is_over = true;
         // From now on its room is available to others, while its parts are being removed.
         self.session_is_over(key);
-        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
+        let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
         if let Some(idle) = session.idle.take() {
@@ -321,9 +326,9 @@ impl<H: Hooks> Broker<H> {
             self.publish_will(key, &will, now);
         }
         self.record_session_end(key);
-        let session = self.sessions.get(to_usize(key));
+        let session = self.sessions.get(key);
         if session.is_some_and(|session| session.filters.is_empty() && session.queue.is_empty()) {
-            self.sessions.remove(to_usize(key));
+            self.sessions.remove(key);
             return;
         }
         self.ending_sessions.push_back(key);
@@ -336,7 +341,7 @@ impl<H: Hooks> Broker<H> {
             && let Some(key) = self.ending_sessions.front().copied()
         {
             self.meter.spend(4);
-            let Some(session) = self.sessions.get_mut(to_usize(key)) else {
+            let Some(session) = self.sessions.get_mut(key) else {
                 self.ending_sessions.pop_front();
                 continue;
             };
@@ -352,7 +357,7 @@ impl<H: Hooks> Broker<H> {
             } else if let Some(item) = session.queue.pop(&mut self.queued) {
                 self.record_dropped(key, &item);
             } else {
-                self.sessions.remove(to_usize(key));
+                self.sessions.remove(key);
                 self.ending_sessions.pop_front();
             }
         }

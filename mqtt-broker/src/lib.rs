@@ -19,6 +19,7 @@ mod deliver;
 mod fanout;
 mod frames;
 mod journal;
+mod keys;
 mod largest;
 mod leave;
 mod level;

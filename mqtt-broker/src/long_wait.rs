@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use mqtt_session::Instant;
-use mqtt_session::proto::num::to_usize;
 
 use crate::broker::Broker;
 use crate::hooks::{Hooks, Observation};
+use crate::keys::SessionKey;
 
 /// When the queue of a receiver was not too full for this time, publishers do not wait for it any more. While the queue is too full,
 /// that is noted about each second.
@@ -44,9 +44,9 @@ impl LongWait {
 impl<H: Hooks> Broker<H> {
     /// Notes that the queue of a receiver is too full, and reports the receiver once if publishers wait long for it. Returns whether they
     /// have waited as long as they may.
-    pub(crate) fn waits_too_long(&mut self, key: u32, now: Instant) -> bool {
+    pub(crate) fn waits_too_long(&mut self, key: SessionKey, now: Instant) -> bool {
         let connection = self.connection_of(key);
-        let session = self.sessions.get_mut(to_usize(key));
+        let session = self.sessions.get_mut(key);
         // Another shard notices its own receivers.
         let Some(session) = session.filter(|session| session.link.is_none()) else {
             return false;

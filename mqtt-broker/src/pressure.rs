@@ -17,7 +17,6 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use mqtt_session::proto::num::to_usize;
 use mqtt_session::proto::{PacketType, ReasonCode};
 use mqtt_session::{Instant, Receipt};
 
@@ -25,11 +24,12 @@ use crate::broker::Broker;
 use crate::config::Config;
 use crate::connection::{Connection, ConnectionId};
 use crate::hooks::{Hooks, Observation};
+use crate::keys::{ConnectionKey, SessionKey};
 use crate::queue::Room;
 use crate::timers::Due;
 
 /// The index of a session, and its serial number, which no other session with that index has.
-pub(crate) type SessionName = (u32, u32);
+pub(crate) type SessionName = (SessionKey, u32);
 
 /// The broker stops to read a publisher that waits for acknowledgements of more messages or bytes than the limit of a receiver's queue
 /// divided by this number.
@@ -149,8 +149,8 @@ pub(crate) enum ReleasedAcknowledgements {
 
 impl<H: Hooks> Broker<H> {
     /// Returns the limits that the queue of a receiver applies to the message that is being routed, which takes `size` bytes.
-    pub(crate) fn room(&mut self, key: u32, size: usize, now: Instant) -> Room {
-        let session = self.sessions.get(to_usize(key));
+    pub(crate) fn room(&mut self, key: SessionKey, size: usize, now: Instant) -> Room {
+        let session = self.sessions.get(key);
         let Some(session) = session.filter(|session| session.is_waited_for()) else {
             return Room::Own;
         };
@@ -174,11 +174,11 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Notes that a message was queued: its publisher has to wait if the queue is too full.
-    pub(crate) fn note_queued(&mut self, key: u32, share: usize, now: Instant) {
+    pub(crate) fn note_queued(&mut self, key: SessionKey, share: usize, now: Instant) {
         if self.press.room == Room::Own {
             return;
         }
-        let session = self.sessions.get_mut(to_usize(key));
+        let session = self.sessions.get_mut(key);
         let Some(session) = session.filter(|session| session.is_waited_for()) else {
             return;
         };
@@ -213,9 +213,9 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    fn begin_pressure(&mut self, key: u32, now: Instant) {
+    fn begin_pressure(&mut self, key: SessionKey, now: Instant) {
         let due = look_at(now, self.longest_wait(key), now);
-        if let Some(session) = self.sessions.get_mut(to_usize(key)) {
+        if let Some(session) = self.sessions.get_mut(key) {
             self.timers.set(due, Due::Receiver(key));
             session.pressure = Some(Box::new(Pressure::new(now, due)));
         }
@@ -233,7 +233,7 @@ impl<H: Hooks> Broker<H> {
     fn publishers_that_wait(&mut self, by: WaitsFor) -> Option<&mut BTreeSet<ConnectionId>> {
         match by {
             WaitsFor::Receiver((key, serial)) => {
-                let session = self.sessions.get_mut(to_usize(key))?;
+                let session = self.sessions.get_mut(key)?;
                 let pressure = session.pressure.as_mut();
                 let pressure = pressure.filter(|p| session.serial == serial && !p.is_slow);
                 pressure.map(|pressure| &mut pressure.publishers)
@@ -245,7 +245,7 @@ impl<H: Hooks> Broker<H> {
     /// Acknowledges a message to its publisher, or withholds the acknowledgement while a receiver is too full.
     pub(crate) fn acknowledge_or_hold(
         &mut self,
-        index: u32,
+        index: ConnectionKey,
         answer: Withheld,
         size: usize,
         by: Option<WaitsFor>,
@@ -253,7 +253,7 @@ impl<H: Hooks> Broker<H> {
         let id = self.id(index);
         let by = by.filter(|by| self.publishers_that_wait(*by).is_some());
         let records = self.journal.is_some();
-        let Some(connection) = self.connections.get_mut(to_usize(index)) else {
+        let Some(connection) = self.connections.get_mut(index) else {
             return;
         };
         let (Some(by), Some(id), false) = (by, id, connection.ended) else {
@@ -281,9 +281,7 @@ impl<H: Hooks> Broker<H> {
         let Some(held) = connection.extra.as_ref().and_then(|e| e.withheld.as_ref()) else {
             return false;
         };
-        let own = connection
-            .session
-            .and_then(|key| self.sessions.get(to_usize(key)));
+        let own = connection.session.and_then(|key| self.sessions.get(key));
         held.is_too_much(&self.config)
             && rest
                 .first()
@@ -292,9 +290,9 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Releases the publishers that wait for a receiver, if its queue is no longer too full.
-    pub(crate) fn release_if_shorter(&mut self, key: u32) {
+    pub(crate) fn release_if_shorter(&mut self, key: SessionKey) {
         let share = self.fair_share();
-        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
+        let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
         let over = match &session.pressure {
@@ -311,8 +309,8 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Ends the wait of all publishers for this receiver.
-    pub(crate) fn end_pressure(&mut self, key: u32) {
-        let session = self.sessions.get_mut(to_usize(key));
+    pub(crate) fn end_pressure(&mut self, key: SessionKey) {
+        let session = self.sessions.get_mut(key);
         let Some(pressure) = session.and_then(|session| session.pressure.take()) else {
             return;
         };
@@ -324,8 +322,8 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Checks a receiver that may have taken nothing for too long.
-    pub(crate) fn receiver_due(&mut self, key: u32, now: Instant) {
-        let session = self.sessions.get_mut(to_usize(key));
+    pub(crate) fn receiver_due(&mut self, key: SessionKey, now: Instant) {
+        let session = self.sessions.get_mut(key);
         let Some(pressure) = session.and_then(|session| session.pressure.as_mut()) else {
             return;
         };
@@ -339,7 +337,7 @@ impl<H: Hooks> Broker<H> {
         }
         let due = look_at(taken_at, most, now);
         self.timers.set(due, Due::Receiver(key));
-        let session = self.sessions.get_mut(to_usize(key));
+        let session = self.sessions.get_mut(key);
         if let Some(pressure) = session.and_then(|session| session.pressure.as_mut()) {
             pressure.timer = Some(due);
         }
@@ -350,8 +348,8 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Releases the publishers that wait for this receiver and for which others wait: the receiver may be one of those others.
-    fn release_waiting_receivers(&mut self, key: u32) {
-        let session = self.sessions.get_mut(to_usize(key));
+    fn release_waiting_receivers(&mut self, key: SessionKey) {
+        let session = self.sessions.get_mut(key);
         let Some(pressure) = session.and_then(|session| session.pressure.as_mut()) else {
             return;
         };
@@ -359,11 +357,11 @@ impl<H: Hooks> Broker<H> {
         self.meter.spend(publishers.len());
         let is_full = |id: &ConnectionId| {
             let session = self.connection(*id).and_then(|own| own.session);
-            let session = session.and_then(|key| self.sessions.get(to_usize(key)));
+            let session = session.and_then(|key| self.sessions.get(key));
             session.is_some_and(|session| session.pressure.is_some())
         };
         let (circle, others) = publishers.into_iter().partition(is_full);
-        let session = self.sessions.get_mut(to_usize(key));
+        let session = self.sessions.get_mut(key);
         if let Some(pressure) = session.and_then(|session| session.pressure.as_mut()) {
             pressure.publishers = others;
         }
@@ -371,7 +369,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Releases a receiver that waits for receivers of another shard, since these may wait for it.
-    fn release_from_shards(&mut self, key: u32) {
+    fn release_from_shards(&mut self, key: SessionKey) {
         if let Some(id) = self.connection_of(key)
             && let Some(WaitsFor::Topic(..)) = self.waits_for(id)
         {
@@ -397,8 +395,8 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Marks a receiver as too slow to wait for.
-    fn mark_slow(&mut self, key: u32, now: Instant) {
-        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
+    fn mark_slow(&mut self, key: SessionKey, now: Instant) {
+        let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
         let pressure = session
@@ -412,7 +410,7 @@ impl<H: Hooks> Broker<H> {
         let told = std::mem::take(&mut pressure.told);
         self.tell_idle(told);
         let connection = self.connection_of(key);
-        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
+        let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
         session.long_wait = None;
@@ -429,9 +427,9 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Reports that the queue of a session had no room for a message, once until the queue was empty.
-    pub(crate) fn report_full_queue(&mut self, key: u32) {
+    pub(crate) fn report_full_queue(&mut self, key: SessionKey) {
         let connection = self.connection_of(key);
-        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
+        let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
         if !std::mem::replace(&mut session.full_queue_reported, true) {

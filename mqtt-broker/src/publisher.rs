@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use mqtt_session::proto::Version;
-use mqtt_session::proto::num::to_usize;
 
 use crate::broker::Broker;
 use crate::hooks::{ClientInfo, Hooks};
+use crate::keys::SessionKey;
 use crate::message::Message;
 use crate::session::Session;
 
@@ -56,8 +56,8 @@ impl Session {
 
 impl<H: Hooks> Broker<H> {
     /// Returns the client of a session as the publisher of a retained message.
-    pub(crate) fn retained_by(&mut self, key: u32) -> Option<Arc<Publisher>> {
-        let session = self.sessions.get_mut(to_usize(key))?;
+    pub(crate) fn retained_by(&mut self, key: SessionKey) -> Option<Arc<Publisher>> {
+        let session = self.sessions.get_mut(key)?;
         session.link.is_none().then(|| session.publisher())
     }
 

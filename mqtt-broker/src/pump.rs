@@ -1,6 +1,5 @@
 //! Sends the queued messages of a session, and restores messages that an earlier process had sent.
 
-use mqtt_session::proto::num::to_usize;
 use mqtt_session::proto::{Properties, QoS, Version};
 use mqtt_session::{Instant, Outgoing, Refused, Server, ServerEvent, Step, Token};
 use smallvec::SmallVec;
@@ -9,6 +8,7 @@ use crate::broker::Broker;
 use crate::connection::ConnectionId;
 use crate::deliver::{delivery_steps, send};
 use crate::hooks::Hooks;
+use crate::keys::{ConnectionKey, SessionKey};
 use crate::message::forwarded;
 use crate::queue::Queued;
 use crate::rights::first_is_forbidden;
@@ -24,12 +24,12 @@ enum First {
     Forbidden,
     Expired,
     /// The message can be sent to this connection.
-    Due(u32),
+    Due(ConnectionKey),
 }
 
 impl<H: Hooks> Broker<H> {
     /// Sends the queued messages of a session as far as its window, its buffer and its share of the turn allow.
-    pub(crate) fn pump(&mut self, key: u32, now: Instant) {
+    pub(crate) fn pump(&mut self, key: SessionKey, now: Instant) {
         while let Some(first) = self.first_in_queue(key, now) {
             match first {
                 First::Forbidden => {
@@ -67,11 +67,11 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Returns what to do with the first message of a session's queue. Returns `None` if there is nothing to do now.
-    fn first_in_queue(&mut self, key: u32, now: Instant) -> Option<First> {
+    fn first_in_queue(&mut self, key: SessionKey, now: Instant) -> Option<First> {
         let current = self.current_rights();
-        let session = self.sessions.get_mut(to_usize(key))?;
+        let session = self.sessions.get_mut(key)?;
         let index = session.connection.filter(|_| !session.tells_first)?;
-        let connection = self.connections.get(to_usize(index))?;
+        let connection = self.connections.get(index)?;
         let is_stalled = session.queue.is_stalled();
         let Some(item) = session.queue.front() else {
             let links = self.links.as_ref();
@@ -104,8 +104,8 @@ impl<H: Hooks> Broker<H> {
         (!is_stalled).then_some(First::Due(index))
     }
 
-    fn drop_first(&mut self, key: u32) {
-        let session = self.sessions.get_mut(to_usize(key));
+    fn drop_first(&mut self, key: SessionKey) {
+        let session = self.sessions.get_mut(key);
         let dropped = session.and_then(|session| session.queue.pop(&mut self.queued));
         if let Some(item) = dropped {
             self.record_dropped(key, &item);
@@ -113,10 +113,10 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Sends the first message of a session's queue. Returns `false` if its connection does not take it now.
-    fn send_first(&mut self, key: u32, index: u32, now: Instant) -> bool {
+    fn send_first(&mut self, key: SessionKey, index: ConnectionKey, now: Instant) -> bool {
         let share = self.connection_share();
-        let session = self.sessions.get_mut(to_usize(key));
-        let connection = self.connections.get_mut(to_usize(index));
+        let session = self.sessions.get_mut(key);
+        let connection = self.connections.get_mut(index);
         let (Some(session), Some(connection)) = (session, connection) else {
             return false;
         };

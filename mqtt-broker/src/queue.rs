@@ -571,7 +571,7 @@ mod tests {
         let mut router = crate::router::Router::new(crate::router::Keyed(0));
         let filter = mqtt_session::proto::TopicFilter::new("$share/g/a").unwrap();
         let subscription = mqtt_session::proto::Subscription::new(filter, QoS::AtLeastOnce);
-        let member = crate::router::Subscriber::new(0, &subscription, None);
+        let member = crate::router::Subscriber::new(crate::keys::Key::new(0), &subscription, None);
         router.subscribe(&filter, member, false);
         let mut matches = crate::router::Matches::default();
         router.matches("a", &mut matches, usize::MAX);

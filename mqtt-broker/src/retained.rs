@@ -10,6 +10,7 @@ use mqtt_session::{Instant, Outgoing};
 
 use crate::broker::Broker;
 use crate::hooks::Hooks;
+use crate::keys::SessionKey;
 use crate::message::Message;
 use crate::publisher::Publisher;
 
@@ -205,7 +206,7 @@ impl<H: Hooks> Broker<H> {
     /// Stores or removes a retained message. Returns `false` if there is no room for it.
     pub(crate) fn retain(
         &mut self,
-        from: Option<u32>,
+        from: Option<SessionKey>,
         message: &Outgoing<'_>,
         now: Instant,
     ) -> bool {
@@ -216,7 +217,7 @@ impl<H: Hooks> Broker<H> {
     /// Stores or removes a retained message of this publisher; `from` may be the link over which the message came.
     pub(crate) fn retain_by(
         &mut self,
-        from: Option<u32>,
+        from: Option<SessionKey>,
         publisher: Option<Arc<Publisher>>,
         message: &Outgoing<'_>,
         now: Instant,

@@ -3,11 +3,11 @@
 
 use std::hash::BuildHasher;
 
-use mqtt_session::proto::num::to_usize;
 use mqtt_session::proto::{TopicFilter, TopicName};
 
 use crate::broker::Broker;
 use crate::hooks::Hooks;
+use crate::keys::SessionKey;
 use crate::router::Keyed;
 use crate::session::Session;
 
@@ -90,8 +90,8 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Asks the hooks about a new filter of a session.
-    pub(crate) fn learn_rights(&mut self, key: u32, filter: TopicFilter<'_>) {
-        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
+    pub(crate) fn learn_rights(&mut self, key: SessionKey, filter: TopicFilter<'_>) {
+        let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
         if session.rights.are_full(self.rights) {

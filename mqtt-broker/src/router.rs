@@ -10,6 +10,7 @@ use compact_str::CompactString;
 use mqtt_session::proto::num::{to_u32, to_usize};
 use mqtt_session::proto::{QoS, Subscription, TopicFilter};
 
+use crate::keys::{GroupKey, OfGroups, SessionKey, Table};
 use crate::work::{Work, step};
 
 mod members;
@@ -38,7 +39,7 @@ impl BuildHasher for Keyed {
 /// A client's subscription in the router.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Subscriber {
-    pub(crate) session: u32,
+    pub(crate) session: SessionKey,
     pub(crate) qos: QoS,
     pub(crate) no_local: bool,
     pub(crate) retain_as_published: bool,
@@ -47,7 +48,7 @@ pub(crate) struct Subscriber {
 
 impl Subscriber {
     pub(crate) fn new(
-        session: u32,
+        session: SessionKey,
         subscription: &Subscription<'_>,
         identifier: Option<u32>,
     ) -> Self {
@@ -77,8 +78,8 @@ pub(crate) struct Group {
 /// The shared subscriptions of a node: a list for routing messages, and an index by name for changes.
 #[derive(Debug)]
 struct Groups {
-    list: Vec<u32>,
-    named: HashMap<CompactString, u32, Keyed>,
+    list: Vec<GroupKey>,
+    named: HashMap<CompactString, GroupKey, Keyed>,
 }
 
 #[derive(Debug)]
@@ -111,7 +112,7 @@ impl Node {
         }
     }
 
-    fn groups(&self) -> &[u32] {
+    fn groups(&self) -> &[GroupKey] {
         self.groups.as_ref().map_or(&[], |groups| &groups.list)
     }
 
@@ -187,7 +188,7 @@ impl Node {
 #[derive(Debug)]
 pub(crate) struct Router {
     nodes: slab::Slab<Node>,
-    groups: slab::Slab<Group>,
+    groups: Table<OfGroups, Group>,
     key: Keyed,
     count: usize,
     shared: usize,
@@ -206,7 +207,7 @@ impl Router {
         nodes.insert(Node::new(ROOT, CompactString::const_new("")));
         Self {
             nodes,
-            groups: slab::Slab::new(),
+            groups: Table::new(),
             key,
             count: 0,
             shared: 0,
@@ -305,9 +306,7 @@ impl Router {
                 let group = self
                     .group(at, name)
                     .unwrap_or_else(|| self.make_group(at, name));
-                self.groups
-                    .get_mut(to_usize(group))
-                    .map(|group| &mut group.members)
+                self.groups.get_mut(group).map(|group| &mut group.members)
             }
         };
         let Some(list) = list else { return };
@@ -325,7 +324,7 @@ impl Router {
     pub(crate) fn share(&self, filter: &TopicFilter<'_>) -> Option<Share> {
         let node = self.find(levels(filter))?;
         let group = self.group(node, filter.share_name()?)?;
-        let state = self.groups.get(to_usize(group))?;
+        let state = self.groups.get(group)?;
         Some(state.share(group))
     }
 
@@ -336,7 +335,7 @@ impl Router {
         let node = self.find_or_make(levels(filter))?;
         let held = self.group(node, name);
         let group = held.unwrap_or_else(|| self.make_group(node, name));
-        Some(self.groups.get(to_usize(group))?.share(group))
+        Some(self.groups.get(group)?.share(group))
     }
 
     /// Removes the shared subscription of a filter, if it has no members.
@@ -349,23 +348,23 @@ impl Router {
         }
     }
 
-    fn group(&self, node: u32, name: &str) -> Option<u32> {
+    fn group(&self, node: u32, name: &str) -> Option<GroupKey> {
         step(Work::Group);
         let groups = self.node(node)?.groups.as_ref()?;
         groups.named.get(name).copied()
     }
 
-    fn make_group(&mut self, node: u32, name: &str) -> u32 {
+    fn make_group(&mut self, node: u32, name: &str) -> GroupKey {
         self.serial = self.serial.wrapping_add(1);
         let (key, serial) = (self.key, self.serial);
         let at = self.node(node).map_or(0, |node| node.groups().len());
-        let group = to_u32(self.groups.insert(Group {
+        let group = self.groups.insert(Group {
             serial,
             at,
             members: Members::new(),
             next: 0,
             turns: 0,
-        }));
+        });
         if let Some(node) = self.node_mut(node) {
             let groups = node.groups.get_or_insert_with(|| {
                 Box::new(Groups {
@@ -380,7 +379,7 @@ impl Router {
     }
 
     /// Removes a subscription. Returns `false` if there was none.
-    pub(crate) fn unsubscribe(&mut self, filter: &TopicFilter<'_>, session: u32) -> bool {
+    pub(crate) fn unsubscribe(&mut self, filter: &TopicFilter<'_>, session: SessionKey) -> bool {
         self.recent.changed();
         let Some(at) = self.find(levels(filter)) else {
             return false;
@@ -402,8 +401,8 @@ impl Router {
         removed
     }
 
-    fn leave(&mut self, node: u32, group: u32, name: &str, session: u32) -> bool {
-        let Some(state) = self.groups.get_mut(to_usize(group)) else {
+    fn leave(&mut self, node: u32, group: GroupKey, name: &str, session: SessionKey) -> bool {
+        let Some(state) = self.groups.get_mut(group) else {
             return false;
         };
         let removed = state.members.remove(session);
@@ -411,11 +410,11 @@ impl Router {
         removed
     }
 
-    fn end_empty_group(&mut self, node: u32, group: u32, name: &str) {
-        let state = self.groups.get(to_usize(group));
+    fn end_empty_group(&mut self, node: u32, group: GroupKey, name: &str) {
+        let state = self.groups.get(group);
         if let Some(state) = state.filter(|state| state.members.is_empty()) {
             let at = state.at;
-            self.groups.remove(to_usize(group));
+            self.groups.remove(group);
             self.forget_group(node, at, name);
         }
     }
@@ -434,7 +433,7 @@ impl Router {
             groups.list.swap_remove(at);
         }
         let moved = groups.list.get(at).copied();
-        if let Some(moved) = moved.and_then(|moved| self.groups.get_mut(to_usize(moved))) {
+        if let Some(moved) = moved.and_then(|moved| self.groups.get_mut(moved)) {
             moved.at = at;
         }
         if groups.list.is_empty() {
@@ -475,8 +474,8 @@ impl Router {
     }
 
     /// Returns a shared subscription that [`Self::matches`] found.
-    pub(crate) fn group_mut(&mut self, group: u32) -> Option<&mut Group> {
-        self.groups.get_mut(to_usize(group))
+    pub(crate) fn group_mut(&mut self, group: GroupKey) -> Option<&mut Group> {
+        self.groups.get_mut(group)
     }
 
     /// Returns a shared subscription that was found earlier, if it is still the same one.
@@ -489,12 +488,12 @@ impl Router {
 /// Names a shared subscription for as long as it exists.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Share {
-    group: u32,
+    group: GroupKey,
     serial: u32,
 }
 
 impl Share {
-    pub(crate) const fn group(self) -> u32 {
+    pub(crate) const fn group(self) -> GroupKey {
         self.group
     }
 }
@@ -511,7 +510,7 @@ impl Group {
         }
     }
 
-    pub(crate) const fn share(&self, group: u32) -> Share {
+    pub(crate) const fn share(&self, group: GroupKey) -> Share {
         Share {
             group,
             serial: self.serial,

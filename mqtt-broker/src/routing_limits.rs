@@ -1,10 +1,10 @@
 //! Decides which limits the queues of receivers apply to a message, by its publisher.
 
-use mqtt_session::proto::num::to_usize;
 use mqtt_session::proto::{QoS, ReasonCode};
 
 use crate::broker::Broker;
 use crate::hooks::Hooks;
+use crate::keys::SessionKey;
 use crate::pressure::WaitsFor;
 use crate::queue::Room;
 
@@ -59,8 +59,8 @@ impl RoutingLimits {
 
 impl<H: Hooks> Broker<H> {
     /// Returns the limits that queues apply to messages of this session.
-    pub(crate) fn limits_for_publisher(&self, key: u32) -> RoutingLimits {
-        let publisher = self.sessions.get(to_usize(key));
+    pub(crate) fn limits_for_publisher(&self, key: SessionKey) -> RoutingLimits {
+        let publisher = self.sessions.get(key);
         let Some(publisher) = publisher.filter(|_| self.config.slow_consumer_ms > 0) else {
             return RoutingLimits::NONE;
         };

@@ -10,6 +10,7 @@ use mqtt_session::{Instant, Server, Token};
 use crate::holders::EndRank;
 use crate::hooks::ClientInfo;
 use crate::journal::Recorded;
+use crate::keys::ConnectionKey;
 use crate::largest::Part;
 use crate::level::Shared;
 use crate::long_wait::LongWait;
@@ -85,7 +86,7 @@ pub(crate) struct Session {
     pub(crate) rights: Rights,
     /// The client of the session, if it published retained messages on this connection.
     pub(crate) publisher: Option<Arc<Publisher>>,
-    pub(crate) connection: Option<u32>,
+    pub(crate) connection: Option<ConnectionKey>,
     pub(crate) parked: Option<Box<Server<'static>>>,
     /// How many bytes `parked` has on the heap.
     pub(crate) held: Part,

@@ -1,13 +1,13 @@
 //! Chooses the members of shared subscriptions that get messages, also for messages that an ended session left.
 
 use mqtt_session::Instant;
-use mqtt_session::proto::num::to_usize;
 use mqtt_session::proto::{QoS, TopicName};
 
 use crate::broker::Broker;
 use crate::fanout::Target;
 use crate::hooks::Hooks;
 use crate::journal::RecordName;
+use crate::keys::{GroupKey, SessionKey};
 use crate::message::Message;
 use crate::queue::{Identifiers, Lanes, Queued};
 use crate::rights::may_receive;
@@ -29,7 +29,7 @@ impl<H: Hooks> Broker<H> {
     /// Chooses the member of a shared subscription that gets the next message: in turn, but first a connected one with an empty
     /// queue, then any connected one, then one that is not connected, and a slow one last. Skips members that may not receive the
     /// topic.
-    pub(crate) fn choose(&mut self, group: u32, topic: TopicName<'_>) -> Option<Target> {
+    pub(crate) fn choose(&mut self, group: GroupKey, topic: TopicName<'_>) -> Option<Target> {
         let current = self.current_rights();
         let state = self.router.group_mut(group)?;
         let turn = |offset: usize| {
@@ -44,7 +44,7 @@ impl<H: Hooks> Broker<H> {
             let session = state
                 .members
                 .get(at)
-                .and_then(|member| self.sessions.get_mut(to_usize(member.session)));
+                .and_then(|member| self.sessions.get_mut(member.session));
             let Some(session) = session.filter(|session| !session.is_over) else {
                 continue;
             };
@@ -86,8 +86,8 @@ impl<H: Hooks> Broker<H> {
     /// Delivers a message to one member of each shared subscription. Returns whether there was one.
     pub(crate) fn deliver_to_groups(
         &mut self,
-        groups: &[u32],
-        from: Option<u32>,
+        groups: &[GroupKey],
+        from: Option<SessionKey>,
         source: &mut Source<'_>,
         now: Instant,
     ) -> bool {

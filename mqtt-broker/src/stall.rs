@@ -1,12 +1,12 @@
 //! Decides when to try a message again for which there was no room. A try may decode and measure a megabyte of properties, so it
 //! waits for a corresponding amount of progress: bytes that the transport takes, or messages that the client acknowledges.
 
-use mqtt_session::proto::num::to_usize;
 use mqtt_session::proto::{ReasonCode, TopicName};
 
 use crate::broker::Broker;
 use crate::connection::Connection;
 use crate::hooks::Hooks;
+use crate::keys::ConnectionKey;
 use crate::work::steps_of_new_memory;
 
 /// Trying a smaller message costs no more than handling the packet that caused the try.
@@ -93,12 +93,16 @@ impl Connection {
 impl<H: Hooks> Broker<H> {
     /// Returns why a topic may not get an alias, if it may not: the topic is too long, or its client takes more than its share of
     /// the limit for all connections.
-    pub(crate) fn refuses_alias(&self, index: u32, topic: TopicName<'_>) -> Option<ReasonCode> {
+    pub(crate) fn refuses_alias(
+        &self,
+        index: ConnectionKey,
+        topic: TopicName<'_>,
+    ) -> Option<ReasonCode> {
         if topic.as_bytes().len() > self.config.topic_length {
             return Some(ReasonCode::TopicNameInvalid);
         }
         let total = self.config.connection_bytes_total;
-        let connection = self.connections.get(to_usize(index))?;
+        let connection = self.connections.get(index)?;
         let takes_more = connection.heap_bytes > self.connection_share();
         (self.heap_bytes > total && takes_more).then_some(ReasonCode::QuotaExceeded)
     }
@@ -116,8 +120,8 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Counts the present bytes of a connection's machine on the heap.
-    pub(crate) fn recount(&mut self, index: u32) {
-        if let Some(connection) = self.connections.get_mut(to_usize(index)) {
+    pub(crate) fn recount(&mut self, index: ConnectionKey) {
+        if let Some(connection) = self.connections.get_mut(index) {
             let steps = connection.recount(&mut self.heap_bytes);
             self.meter.spend(steps);
         }

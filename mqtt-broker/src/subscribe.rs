@@ -3,7 +3,6 @@
 //! A packet with many filters is done in portions: what is left of it is kept, a few filters are done in each turn, and
 //! nothing else of the connection is read until the last of them is done.
 
-use mqtt_session::proto::num::to_usize;
 use mqtt_session::proto::{
     Decoded, MAX_PACKET, Packet, PacketId, ReasonCode, RetainHandling, SubAck, Subscribe,
     Subscription, TopicFilter, UnsubAck, Unsubscribe,
@@ -13,6 +12,7 @@ use mqtt_session::{Instant, Refused};
 use crate::broker::Broker;
 use crate::connection::{Connection, ConnectionId};
 use crate::hooks::{Hooks, Observation};
+use crate::keys::SessionKey;
 use crate::portions::Portions;
 use crate::queue::{Identifiers, Queued};
 use crate::retained::Found;
@@ -139,7 +139,7 @@ impl<H: Hooks> Broker<H> {
         };
         // 3.1.1 [MQTT-3.10.4-6], 5 [MQTT-3.10.4-6] and [MQTT-3.11.3-1]
         for filter in filters {
-            let session = self.sessions.get_mut(to_usize(key));
+            let session = self.sessions.get_mut(key);
             let known = session.is_some_and(|session| session.forget_filter(filter.as_str()));
             // 3.1.1 [MQTT-3.10.4-1], 5 [MQTT-3.10.4-1]: filters are compared as written. 3.1.1 [MQTT-3.10.4-3],
             // 5 [MQTT-3.10.4-3]: messages that are queued or in flight stay.
@@ -213,14 +213,14 @@ impl<H: Hooks> Broker<H> {
     /// Subscribes to one filter. Returns its reason code.
     fn subscribe_one(
         &mut self,
-        key: u32,
+        key: SessionKey,
         subscription: &Subscription<'_>,
         identifier: Option<u32>,
     ) -> ReasonCode {
         let connection = self.connection_of(key);
         let must_be_stored = self.is_durable(key) && self.storage_is_refused();
         let is_full = self.is_full_of(key, subscription.filter.as_str());
-        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
+        let Some(session) = self.sessions.get_mut(key) else {
             return ReasonCode::UnspecifiedError;
         };
         let filter = subscription.filter;
@@ -273,8 +273,8 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Returns whether a session has no room for another subscription.
-    fn is_full_of(&self, key: u32, filter: &str) -> bool {
-        let Some(session) = self.sessions.get(to_usize(key)) else {
+    fn is_full_of(&self, key: SessionKey, filter: &str) -> bool {
+        let Some(session) = self.sessions.get(key) else {
             return false;
         };
         let (limit, sessions) = (self.config.subscription_bytes_total, self.most_sessions());
@@ -285,8 +285,8 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Counts the present bytes of a session's subscriptions. An ended session has none, although they are removed later.
-    pub(crate) fn count_filters(&mut self, key: u32) {
-        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
+    pub(crate) fn count_filters(&mut self, key: SessionKey) {
+        let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
         let bytes = if session.is_over {
@@ -329,13 +329,13 @@ impl<H: Hooks> Broker<H> {
 
     /// Sends a session the retained messages that its new subscriptions match, as far as its connection takes them. The others
     /// are not queued.
-    pub(crate) fn send_retained(&mut self, key: u32, now: Instant) {
-        while let Some(session) = self.sessions.get_mut(to_usize(key))
+    pub(crate) fn send_retained(&mut self, key: SessionKey, now: Instant) {
+        while let Some(session) = self.sessions.get_mut(key)
             && session.wants_retained()
             && session.queue.is_empty()
             && let Some(connection) = session.connection
         {
-            let connection = self.connections.get(to_usize(connection));
+            let connection = self.connections.get(connection);
             if !connection.is_some_and(Connection::is_answered) {
                 return;
             }
@@ -355,7 +355,7 @@ impl<H: Hooks> Broker<H> {
                 Found::Later => continue,
                 Found::End => {
                     self.record_walk_end(key);
-                    if let Some(session) = self.sessions.get_mut(to_usize(key)) {
+                    if let Some(session) = self.sessions.get_mut(key) {
                         session.end_walk();
                     }
                     continue;

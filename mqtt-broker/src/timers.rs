@@ -3,16 +3,17 @@
 
 use std::collections::BTreeSet;
 
+use crate::keys::{ConnectionKey, SessionKey};
 use mqtt_session::Instant;
 
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Due {
     /// Check the deadline of a connection.
-    Connection(u32),
+    Connection(ConnectionKey),
     /// A session without a connection ends, or its will is due.
-    Session(u32),
+    Session(SessionKey),
     /// A receiver may have taken nothing for too long.
-    Receiver(u32),
+    Receiver(SessionKey),
     /// The statistics are published.
     Statistics,
     /// The load averages are published, after the other statistics.

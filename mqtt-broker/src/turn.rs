@@ -3,10 +3,10 @@
 
 use mqtt_session::Instant;
 use mqtt_session::proto::ReasonCode;
-use mqtt_session::proto::num::to_usize;
 
 use crate::broker::Broker;
 use crate::hooks::{Ending, Hooks};
+use crate::keys::{ConnectionKey, SessionKey};
 use crate::timers::Due;
 
 /// How many steps a session with messages to send may take before the next one has its turn.
@@ -114,8 +114,8 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Notes that the session has more to send than this turn allows.
-    pub(crate) fn work_for(&mut self, key: u32) {
-        if let Some(session) = self.sessions.get_mut(to_usize(key))
+    pub(crate) fn work_for(&mut self, key: SessionKey) {
+        if let Some(session) = self.sessions.get_mut(key)
             && !session.at_work
         {
             session.at_work = true;
@@ -127,7 +127,7 @@ impl<H: Hooks> Broker<H> {
         let Some(key) = self.sessions_with_work.pop_front() else {
             return;
         };
-        let session = self.sessions.get_mut(to_usize(key));
+        let session = self.sessions.get_mut(key);
         let Some(session) = session.filter(|session| session.at_work) else {
             return;
         };
@@ -140,8 +140,8 @@ impl<H: Hooks> Broker<H> {
         self.meter.restore_share(until);
     }
 
-    fn connection_due(&mut self, index: u32, now: Instant) {
-        let Some(connection) = self.connections.get_mut(to_usize(index)) else {
+    fn connection_due(&mut self, index: ConnectionKey, now: Instant) {
+        let Some(connection) = self.connections.get_mut(index) else {
             return;
         };
         connection.timer = None;
@@ -160,8 +160,8 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Sets the timer of a connection to its deadline.
-    pub(crate) fn schedule(&mut self, index: u32) {
-        let Some(connection) = self.connections.get_mut(to_usize(index)) else {
+    pub(crate) fn schedule(&mut self, index: ConnectionKey) {
+        let Some(connection) = self.connections.get_mut(index) else {
             return;
         };
         let due = Due::Connection(index);

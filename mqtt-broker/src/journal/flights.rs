@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use mqtt_session::proto::QoS;
-use mqtt_session::proto::num::to_usize;
 use mqtt_session::records::broker::{
     Delivery, Entry, Flow, Identifiers as Written, Target as TargetRecord,
 };
@@ -15,6 +14,7 @@ use super::window::Flight;
 use crate::broker::Broker;
 use crate::fanout::Target;
 use crate::hooks::Hooks;
+use crate::keys::SessionKey;
 use crate::message::Message;
 use crate::queue::{Identifiers, Queued};
 use crate::router::Share;
@@ -69,7 +69,7 @@ impl<H: Hooks> Broker<H> {
         };
         let (from, number) = (journal.messages.from, journal.current().message());
         if let Some((key, token)) = journal.only_flight()
-            && let Some(session) = self.sessions.get_mut(to_usize(key))
+            && let Some(session) = self.sessions.get_mut(key)
             && let Some(recorded) = &mut session.recorded
             && recorded.flights.last_is_only(token)
         {
@@ -146,7 +146,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Returns whether the session of a target exists and has not ended.
     pub(crate) fn is_target(&self, target: &Target) -> bool {
-        let session = self.sessions.get(to_usize(target.subscriber.session));
+        let session = self.sessions.get(target.subscriber.session);
         session.is_some_and(|session| session.serial == target.serial && !session.is_over)
     }
 
@@ -178,7 +178,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Records that a target of a recorded message does not get it.
-    pub(crate) fn not_delivered(&mut self, key: u32, qos: QoS, share: Option<Share>) {
+    pub(crate) fn not_delivered(&mut self, key: SessionKey, qos: QoS, share: Option<Share>) {
         let journal = self.journal.as_ref();
         if qos > QoS::AtMostOnce
             && journal.is_some_and(|journal| journal.messages.stage == RecordState::Listed)
@@ -231,7 +231,7 @@ impl<H: Hooks> Broker<H> {
     /// Records that a message was sent to a client at once, with this token.
     pub(crate) fn record_sent(
         &mut self,
-        key: u32,
+        key: SessionKey,
         token: Token,
         (qos, retain): (QoS, bool),
         identifiers: &[u32],
@@ -260,8 +260,8 @@ impl<H: Hooks> Broker<H> {
         self.begin_flight(key, token, record, stage == RecordState::Listed);
     }
 
-    fn begin_flight(&mut self, key: u32, token: Token, record: RecordName, has_flow: bool) {
-        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
+    fn begin_flight(&mut self, key: SessionKey, token: Token, record: RecordName, has_flow: bool) {
+        let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
         if let Some(recorded) = &mut session.recorded {
@@ -278,7 +278,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Returns the name for a message that is about to be queued for a session; no name if it is not recorded for this session.
-    pub(crate) fn number_for_queue(&mut self, key: u32, item: &mut Queued) {
+    pub(crate) fn number_for_queue(&mut self, key: SessionKey, item: &mut Queued) {
         let is_target = item.qos > QoS::AtMostOnce && self.target(key, item.share).is_some();
         let message = &mut item.message;
         let Some(journal) = &mut self.journal else {
@@ -295,7 +295,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Records that a message was queued for a session; see [`Self::number_for_queue`].
-    pub(crate) fn record_queued(&mut self, key: u32, item: &Queued) {
+    pub(crate) fn record_queued(&mut self, key: SessionKey, item: &Queued) {
         let record = item.message.record();
         let Some(number) = self.target(key, item.share).filter(|_| record.is_some()) else {
             return;
@@ -341,7 +341,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Records that a queued message was sent.
-    pub(crate) fn record_pumped(&mut self, key: u32, item: &Queued, token: Token) {
+    pub(crate) fn record_pumped(&mut self, key: SessionKey, item: &Queued, token: Token) {
         let record = item.message.record();
         if !record.is_some() {
             return;
@@ -359,7 +359,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Records that a message was removed from the queue without being sent.
-    pub(crate) fn record_dropped(&mut self, key: u32, item: &Queued) {
+    pub(crate) fn record_dropped(&mut self, key: SessionKey, item: &Queued) {
         let record = item.message.record();
         if record.is_some() {
             self.done(record.message(), record.target(self.number_of(key)), true);
@@ -374,14 +374,14 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Records that a client acknowledged a message.
-    pub(crate) fn record_acknowledged(&mut self, key: u32, token: Token) {
+    pub(crate) fn record_acknowledged(&mut self, key: SessionKey, token: Token) {
         if self.journal.is_some() {
             self.end_flight(key, token);
         }
     }
 
-    fn end_flight(&mut self, key: u32, token: Token) {
-        if let Some(session) = self.sessions.get_mut(to_usize(key))
+    fn end_flight(&mut self, key: SessionKey, token: Token) {
+        if let Some(session) = self.sessions.get_mut(key)
             && let Some(recorded) = &mut session.recorded
             && let Some(flight) = recorded.flights.end(token)
         {
@@ -413,7 +413,7 @@ impl<H: Hooks> Broker<H> {
             return;
         };
         if let Some(from) = from
-            && let Some(known) = self.sessions.get_mut(to_usize(from.key))
+            && let Some(known) = self.sessions.get_mut(from.key)
             && let Some(recorded) = &mut known.recorded
             && recorded.number == from.session
             && recorded.received.get(&from.id) == Some(&message)

@@ -7,6 +7,7 @@ use mqtt_session::records::broker::{Entry, Flow, Message as Recorded, Target, Ta
 
 use super::numbered::Numbered;
 use super::{Journal, RecordName, append};
+use crate::keys::SessionKey;
 
 /// A recorded message.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ struct StoredMessage {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Origin {
     /// The index of the session.
-    pub(crate) key: u32,
+    pub(crate) key: SessionKey,
     /// The number of the session in records.
     pub(crate) session: u64,
     pub(crate) id: PacketId,
@@ -55,7 +56,7 @@ pub(super) struct Messages {
     pub(super) copies: u16,
     count: u32,
     /// The session to which the message was sent last, and its token there.
-    pub(super) last_flight: Option<(u32, Token)>,
+    pub(super) last_flight: Option<(SessionKey, Token)>,
     targets: Vec<u8>,
     /// Records that must follow the record of the message whose targets are being collected.
     later: Vec<u8>,
@@ -120,7 +121,7 @@ impl Journal {
 
     /// Returns the flight of the message whose targets were collected, if the message ends with this flight: it was sent to its only
     /// target, which has not acknowledged it, and no packet identifier is recorded with it. Such a message need not be kept.
-    pub(super) fn only_flight(&self) -> Option<(u32, Token)> {
+    pub(super) fn only_flight(&self) -> Option<(SessionKey, Token)> {
         let messages = &self.messages;
         let is_only = messages.count == 1 && messages.from.is_none() && messages.early.is_empty();
         messages.last_flight.filter(|_| is_only)

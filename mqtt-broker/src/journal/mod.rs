@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use mqtt_session::proto::ReasonCode;
-use mqtt_session::proto::num::{to_u64, to_usize};
+use mqtt_session::proto::num::to_u64;
 use mqtt_session::records::broker::Entry;
 use mqtt_session::records::{Format, Machine};
 use mqtt_session::{Change, Instant, Receipt};
@@ -16,6 +16,8 @@ use mqtt_session::{Change, Instant, Receipt};
 use crate::broker::Broker;
 use crate::connection::ConnectionId;
 use crate::hooks::Hooks;
+use crate::keys::{ConnectionKey, GroupKey};
+use crate::pressure::SessionName;
 use crate::router::Share;
 
 mod flights;
@@ -58,7 +60,7 @@ pub(crate) struct Journal {
     /// Connections and acknowledgements that wait until this many bytes are stored.
     waiting: VecDeque<(u64, Waiting)>,
     /// Connections whose machines have changed: their waiting bytes get the position that they wait for.
-    changed: Vec<u32>,
+    changed: Vec<ConnectionKey>,
     /// Connections whose input waits until fewer records wait.
     blocked: Vec<ConnectionId>,
     failed: Option<StorageFailure>,
@@ -74,7 +76,7 @@ pub(crate) struct Journal {
     handed_over_session: u64,
     messages: Messages,
     /// The filters of shared subscriptions, by the numbers of their groups.
-    shares: BTreeMap<u32, (Share, Arc<str>)>,
+    shares: BTreeMap<GroupKey, (Share, Arc<str>)>,
     /// The content of earlier records, until all are read.
     saved: Option<Box<Saved>>,
 }
@@ -82,7 +84,7 @@ pub(crate) struct Journal {
 #[derive(Debug)]
 enum Waiting {
     Connection(ConnectionId),
-    Acknowledgement((u32, u32), Receipt, ReasonCode),
+    Acknowledgement(SessionName, Receipt, ReasonCode),
 }
 
 /// How many bytes of records may wait for the store. Beyond it no connection is read. On a full disk, the log of the store has room for
@@ -265,7 +267,7 @@ impl<H: Hooks> Broker<H> {
     /// message without records waits for a record as well.
     pub(crate) fn acknowledge_when_stored(
         &mut self,
-        from: (u32, u32),
+        from: SessionName,
         receipt: Receipt,
         reason: ReasonCode,
         before: u64,
@@ -281,8 +283,8 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Makes the next bytes of a connection wait for all records so far. Bytes that are already written do not wait.
-    pub(crate) fn hold_answer(&mut self, index: u32) {
-        if let Some(connection) = self.connections.get_mut(to_usize(index)) {
+    pub(crate) fn hold_answer(&mut self, index: ConnectionKey) {
+        if let Some(connection) = self.connections.get_mut(index) {
             connection.server.hold();
             self.machine_changed(index);
         }
@@ -296,7 +298,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Notes that a machine may have changes to record, or bytes that wait for records.
-    pub(crate) fn machine_changed(&mut self, index: u32) {
+    pub(crate) fn machine_changed(&mut self, index: ConnectionKey) {
         if let Some(journal) = &mut self.journal
             && journal.changed.last() != Some(&index)
         {
@@ -305,18 +307,18 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Records the changes of a connection's machine.
-    pub(crate) fn take_changes(&mut self, index: u32) {
+    pub(crate) fn take_changes(&mut self, index: ConnectionKey) {
         if self.journal.is_some() {
             self.record_changes(index);
         }
     }
 
-    fn record_changes(&mut self, index: u32) {
-        let connection = self.connections.get(to_usize(index));
+    fn record_changes(&mut self, index: ConnectionKey) {
+        let connection = self.connections.get(index);
         if !connection.is_some_and(|connection| connection.server.may_need_records()) {
             return;
         }
-        while let Some(connection) = self.connections.get_mut(to_usize(index))
+        while let Some(connection) = self.connections.get_mut(index)
             && let Some(change) = connection.server.take_change()
         {
             let Some(key) = connection.session else {
@@ -327,7 +329,7 @@ impl<H: Hooks> Broker<H> {
                 Change::Freed(id) => self.record_freed(key, id),
             }
         }
-        let connection = self.connections.get(to_usize(index));
+        let connection = self.connections.get(index);
         if connection.is_some_and(|connection| connection.server.waits_for_records()) {
             self.machine_changed(index);
         }
@@ -357,7 +359,7 @@ impl<H: Hooks> Broker<H> {
         journal.changed = changed;
         let (written, stored) = (journal.written, journal.stored);
         for index in journal.changed.drain(..) {
-            let Some(connection) = self.connections.get_mut(to_usize(index)) else {
+            let Some(connection) = self.connections.get_mut(index) else {
                 continue;
             };
             if written == stored {

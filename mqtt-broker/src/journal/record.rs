@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mqtt_session::proto::num::to_usize;
 use mqtt_session::proto::{PacketId, QoS, TopicFilter};
 use mqtt_session::records::broker::{
     Away, DueWill, Entry, Flow, NEVER, Retained, Session as SessionRecord, Subscription, Will,
@@ -14,6 +13,7 @@ use super::messages::Origin;
 use super::window::Window;
 use crate::broker::Broker;
 use crate::hooks::Hooks;
+use crate::keys::{ConnectionKey, SessionKey};
 use crate::message::Message;
 use crate::publisher::Publisher;
 use crate::router::{Share, Subscriber};
@@ -46,16 +46,16 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Returns the number of a session whose flows are recorded.
-    pub(super) fn durable(&self, key: u32) -> Option<u64> {
-        let recorded = self.sessions.get(to_usize(key))?.recorded.as_ref()?;
+    pub(super) fn durable(&self, key: SessionKey) -> Option<u64> {
+        let recorded = self.sessions.get(key)?.recorded.as_ref()?;
         recorded.outlives.then_some(recorded.number)
     }
 
     /// Returns the number of a session for a QoS 1 or 2 message that is recorded. The session outlives its connection, or is a
     /// member of a shared subscription with another member that does and that gets the message when this session ends.
-    pub(super) fn target(&self, key: u32, share: Option<Share>) -> Option<u64> {
+    pub(super) fn target(&self, key: SessionKey, share: Option<Share>) -> Option<u64> {
         let journal = self.journal.as_ref()?;
-        let recorded = self.sessions.get(to_usize(key))?.recorded.as_ref()?;
+        let recorded = self.sessions.get(key)?.recorded.as_ref()?;
         let is_target =
             recorded.outlives || share.is_some_and(|share| journal.share_name(share).is_some());
         is_target.then_some(recorded.number)
@@ -66,11 +66,17 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Records a connected client before CONNACK is written. CONNACK waits for the records after position `before`.
-    pub(crate) fn record_connected(&mut self, index: u32, key: u32, expiry: u32, before: u64) {
+    pub(crate) fn record_connected(
+        &mut self,
+        index: ConnectionKey,
+        key: SessionKey,
+        expiry: u32,
+        before: u64,
+    ) {
         let Some(journal) = &mut self.journal else {
             return;
         };
-        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
+        let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
         let outlives = expiry > 0;
@@ -92,14 +98,14 @@ impl<H: Hooks> Broker<H> {
             recorded.expiry = expiry;
             flows = recorded.outlives;
         }
-        if let Some(connection) = self.connections.get_mut(to_usize(index)) {
+        if let Some(connection) = self.connections.get_mut(index) {
             connection.server.start_journal(flows);
         }
         self.record_session(key);
         // While there is no room, an existing session is resumed, because the client makes room by taking messages.
         if self.position() > before
             && (is_new || !refused)
-            && let Some(connection) = self.connections.get_mut(to_usize(index))
+            && let Some(connection) = self.connections.get_mut(index)
         {
             // 3.1.1 [MQTT-3.2.2-2], 5 [MQTT-3.2.2-3]: the session present flag of CONNACK is correct after a crash as well.
             connection.server.hold();
@@ -108,18 +114,18 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Records the current state of a session.
-    pub(crate) fn record_session(&mut self, key: u32) {
+    pub(crate) fn record_session(&mut self, key: SessionKey) {
         let Some(mut journal) = self.journal.take() else {
             return;
         };
-        if let Some(session) = self.sessions.get_mut(to_usize(key))
+        if let Some(session) = self.sessions.get_mut(key)
             && let Some(recorded) = &mut session.recorded
             && !session.is_over
             && (recorded.is_written || recorded.outlives || session.will.is_some())
         {
             recorded.is_written = true;
         }
-        if let Some(session) = self.sessions.get(to_usize(key))
+        if let Some(session) = self.sessions.get(key)
             && let Some(recorded) = &session.recorded
             && !session.is_over
             && recorded.is_written
@@ -147,11 +153,11 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Records that the client of a session has disconnected.
-    pub(crate) fn record_away(&mut self, key: u32, expiry: u32) {
+    pub(crate) fn record_away(&mut self, key: SessionKey, expiry: u32) {
         if self.journal.is_none() {
             return;
         }
-        if let Some(session) = self.sessions.get_mut(to_usize(key))
+        if let Some(session) = self.sessions.get_mut(key)
             && let Some(recorded) = &mut session.recorded
         {
             recorded.expiry = expiry;
@@ -160,11 +166,11 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Records the end of a session's messages in flight, except those that other members of shared subscriptions get.
-    pub(crate) fn record_flights_end(&mut self, key: u32) {
+    pub(crate) fn record_flights_end(&mut self, key: SessionKey) {
         if self.journal.is_none() {
             return;
         }
-        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
+        let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
         let Some(recorded) = &mut session.recorded else {
@@ -194,8 +200,8 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Forgets that a message is in flight, without a record: it is given to another member of its shared subscription.
-    pub(crate) fn forget_flight(&mut self, key: u32, token: Token) {
-        if let Some(session) = self.sessions.get_mut(to_usize(key))
+    pub(crate) fn forget_flight(&mut self, key: SessionKey, token: Token) {
+        if let Some(session) = self.sessions.get_mut(key)
             && let Some(recorded) = &mut session.recorded
         {
             recorded.flights.end(token);
@@ -203,8 +209,8 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Records that a session has ended and its will is being published.
-    pub(crate) fn record_session_end(&mut self, key: u32) {
-        let session = self.sessions.get(to_usize(key));
+    pub(crate) fn record_session_end(&mut self, key: SessionKey) {
+        let session = self.sessions.get(key);
         if let Some(recorded) = session.and_then(|session| session.recorded.as_ref())
             && recorded.is_written
         {
@@ -215,7 +221,7 @@ impl<H: Hooks> Broker<H> {
 
     pub(crate) fn record_subscribed(
         &mut self,
-        key: u32,
+        key: SessionKey,
         filter: &TopicFilter<'_>,
         subscriber: &Subscriber,
         sends: bool,
@@ -256,7 +262,7 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    pub(crate) fn record_unsubscribed(&mut self, key: u32, filter: &str) {
+    pub(crate) fn record_unsubscribed(&mut self, key: SessionKey, filter: &str) {
         let Some(session) = self.durable(key) else {
             return;
         };
@@ -273,11 +279,11 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Records that the session has got the retained messages of the current subscription.
-    pub(crate) fn record_walk_end(&mut self, key: u32) {
+    pub(crate) fn record_walk_end(&mut self, key: SessionKey) {
         let Some(session) = self.durable(key) else {
             return;
         };
-        let known = self.sessions.get(to_usize(key));
+        let known = self.sessions.get(key);
         if let Some(filter) = known.and_then(|session| session.walked_filter()) {
             self.write(&Entry::Wish {
                 session,
@@ -292,7 +298,7 @@ impl<H: Hooks> Broker<H> {
         topic: &str,
         message: Option<&Message>,
         publisher: Option<&Publisher>,
-        from: Option<u32>,
+        from: Option<SessionKey>,
     ) {
         // The broker's own statistics are valid only in one process.
         if self.journal.is_none() || from.is_none() && topic.starts_with("$SYS/") {
@@ -347,7 +353,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Notes the session from which a message comes. The identifier of a QoS 2 message is recorded together with the message.
-    pub(crate) fn record_origin(&mut self, key: u32, id: Option<PacketId>) {
+    pub(crate) fn record_origin(&mut self, key: SessionKey, id: Option<PacketId>) {
         if self.journal.is_none() {
             return;
         }
@@ -392,7 +398,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     pub(super) fn remember_received(&mut self, from: Origin, message: u64) {
-        if let Some(session) = self.sessions.get_mut(to_usize(from.key))
+        if let Some(session) = self.sessions.get_mut(from.key)
             && let Some(recorded) = &mut session.recorded
             && recorded.number == from.session
         {
@@ -401,8 +407,8 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Records that PUBREL arrived.
-    pub(super) fn record_freed(&mut self, key: u32, id: PacketId) {
-        if let Some(session) = self.sessions.get_mut(to_usize(key))
+    pub(super) fn record_freed(&mut self, key: SessionKey, id: PacketId) {
+        if let Some(session) = self.sessions.get_mut(key)
             && let Some(recorded) = &mut session.recorded
             && recorded.received.remove(&id).is_some()
         {
@@ -416,8 +422,8 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Records that PUBREC arrived.
-    pub(super) fn record_released(&mut self, key: u32, token: Token) {
-        if let Some(session) = self.sessions.get_mut(to_usize(key))
+    pub(super) fn record_released(&mut self, key: SessionKey, token: Token) {
+        if let Some(session) = self.sessions.get_mut(key)
             && let Some(recorded) = &mut session.recorded
             && let Some(flight) = recorded.flights.get_mut(token)
         {
@@ -432,13 +438,13 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Returns the number of a session in records; 0 without a journal.
-    pub(crate) fn number_of(&self, key: u32) -> u64 {
-        let recorded = self.sessions.get(to_usize(key)).map(|s| &s.recorded);
+    pub(crate) fn number_of(&self, key: SessionKey) -> u64 {
+        let recorded = self.sessions.get(key).map(|s| &s.recorded);
         recorded.and_then(Option::as_ref).map_or(0, |r| r.number)
     }
 
     /// Returns whether the subscriptions of a session are recorded.
-    pub(crate) fn is_durable(&self, key: u32) -> bool {
+    pub(crate) fn is_durable(&self, key: SessionKey) -> bool {
         self.durable(key).is_some()
     }
 }

@@ -6,7 +6,7 @@ use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mqtt_session::proto::num::{to_u32, to_u64, to_usize};
+use mqtt_session::proto::num::{to_u32, to_u64};
 use mqtt_session::proto::{PacketId, QoS, TopicFilter, Version};
 use mqtt_session::records::broker::Entry;
 use mqtt_session::records::{Fault, Format, Machine};
@@ -20,6 +20,7 @@ use super::window::{self, Window};
 use crate::broker::Broker;
 use crate::fanout::Routed;
 use crate::hooks::Hooks;
+use crate::keys::SessionKey;
 use crate::message::Message;
 use crate::queue::{Limits, Queued, Room};
 use crate::router::{Share, Subscriber};
@@ -148,7 +149,7 @@ impl<H: Hooks> Broker<H> {
         recorded: u64,
         saved: &mut SavedSession,
         now: Instant,
-    ) -> Result<u32, RestoreError> {
+    ) -> Result<SessionKey, RestoreError> {
         if self.clients.contains_key(&saved.client_id) || recorded == 0 {
             return Err(Fault::Value.into());
         }
@@ -186,7 +187,7 @@ impl<H: Hooks> Broker<H> {
             received: BTreeMap::new(),
         }));
         let due = session.due();
-        let key = to_u32(self.sessions.insert(session));
+        let key = self.sessions.insert(session);
         self.clients.insert(client_id, key);
         if let Some(shard) = link {
             self.link_restored(shard, key);
@@ -201,9 +202,13 @@ impl<H: Hooks> Broker<H> {
         Ok(key)
     }
 
-    fn make_subscriptions(&mut self, key: u32, saved: &SavedSession) -> Result<(), RestoreError> {
+    fn make_subscriptions(
+        &mut self,
+        key: SessionKey,
+        saved: &SavedSession,
+    ) -> Result<(), RestoreError> {
         for (filter, options) in &saved.subscriptions {
-            let Some(session) = self.sessions.get_mut(to_usize(key)) else {
+            let Some(session) = self.sessions.get_mut(key) else {
                 continue;
             };
             let parsed = TopicFilter::new(filter).map_err(|_| Fault::Key)?;
@@ -234,7 +239,7 @@ impl<H: Hooks> Broker<H> {
     fn keep_restored_message(
         &mut self,
         saved: &SavedMessage,
-        keys: &BTreeMap<u64, u32>,
+        keys: &BTreeMap<u64, SessionKey>,
         now: Instant,
     ) {
         let is_for_shard = |(name, target): &&(u64, SavedTarget)| {
@@ -253,7 +258,7 @@ impl<H: Hooks> Broker<H> {
         &mut self,
         (recorded, origin): (u64, Option<Origin>),
         saved: SavedMessage,
-        keys: &BTreeMap<u64, u32>,
+        keys: &BTreeMap<u64, SessionKey>,
         all: &mut Saved,
     ) -> u64 {
         let SavedMessage { message, targets } = saved;
@@ -312,7 +317,7 @@ impl<H: Hooks> Broker<H> {
 
     /// Returns the shared subscription for which a target was chosen. If the target is another shard, it has members of it until it
     /// tells otherwise. If it is a client that left the subscription, other shards may have members.
-    fn restored_share(&mut self, target: &SavedTarget, key: Option<u32>) -> Option<Share> {
+    fn restored_share(&mut self, target: &SavedTarget, key: Option<SessionKey>) -> Option<Share> {
         let filter = target.share.as_deref()?;
         let parsed = TopicFilter::new(filter).ok()?;
         let share = self.router.share(&parsed);
@@ -341,10 +346,10 @@ impl<H: Hooks> Broker<H> {
     /// shards may have members, one of them gets the message.
     fn receiver(
         &self,
-        key: Option<u32>,
+        key: Option<SessionKey>,
         target: &SavedTarget,
         share: Option<Share>,
-    ) -> Option<u32> {
+    ) -> Option<SessionKey> {
         let is_for_shards = self.links.is_some() && target.share.is_some() && share.is_none();
         let searches = is_for_shards && target.may_be_handed_over();
         key.filter(|key| !searches || self.durable(*key).is_some())
@@ -413,7 +418,7 @@ impl<H: Hooks> Broker<H> {
         target: SavedTarget,
         share: Option<Share>,
         name: u64,
-    ) -> Option<u32> {
+    ) -> Option<SessionKey> {
         let record = message.record();
         let group = share.filter(|_| target.may_be_handed_over());
         let group = group.map(Share::group);
@@ -440,9 +445,9 @@ impl<H: Hooks> Broker<H> {
         member.map(|member| member.subscriber.session)
     }
 
-    fn queue_restored(&mut self, key: u32, item: Queued) {
+    fn queue_restored(&mut self, key: SessionKey, item: Queued) {
         let copy = item.clone();
-        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
+        let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
         // The queue may have exceeded its limits: see `pressure.rs`.
@@ -463,7 +468,7 @@ impl<H: Hooks> Broker<H> {
     /// each client; `copied` counts these bytes of all clients, see [`beyond_the_largest`].
     fn make_flights(
         &mut self,
-        key: u32,
+        key: SessionKey,
         mut saved: SavedSession,
         copied: &mut usize,
     ) -> Result<(), RestoreError> {
@@ -489,7 +494,7 @@ impl<H: Hooks> Broker<H> {
         for flight in saved.flights {
             self.make_flight(key, &mut server, flight, saved.version)?;
         }
-        if let Some(session) = self.sessions.get_mut(to_usize(key)) {
+        if let Some(session) = self.sessions.get_mut(key) {
             let recorded = session.recorded.iter();
             for id in recorded.flat_map(|recorded| recorded.received.keys()) {
                 if !server.restore_received(*id) {
@@ -512,7 +517,7 @@ impl<H: Hooks> Broker<H> {
 
     fn make_flight(
         &mut self,
-        key: u32,
+        key: SessionKey,
         server: &mut Server<'static>,
         flight: SavedFlight,
         version: Version,
@@ -524,7 +529,7 @@ impl<H: Hooks> Broker<H> {
             crate::pump::restore(server, &item, flight.number, version)
         };
         let token = token.map_err(|_| Fault::Value)?;
-        let Some(session) = self.sessions.get_mut(to_usize(key)) else {
+        let Some(session) = self.sessions.get_mut(key) else {
             return Ok(());
         };
         if let Some(recorded) = &mut session.recorded {
@@ -544,12 +549,12 @@ impl<H: Hooks> Broker<H> {
     /// Restores the identifiers of received messages that are not free.
     fn make_received(
         &mut self,
-        key: u32,
+        key: SessionKey,
         received: BTreeMap<PacketId, u64>,
         is_known: impl Fn(u64) -> bool,
         origins: &mut BTreeMap<u64, Origin>,
     ) {
-        let session = self.sessions.get_mut(to_usize(key));
+        let session = self.sessions.get_mut(key);
         let Some(recorded) = session.and_then(|session| session.recorded.as_mut()) else {
             return;
         };

@@ -6,6 +6,7 @@ use mqtt_session::proto::num::{to_u32, to_usize};
 use smallvec::SmallVec;
 
 use super::{Keyed, Subscriber};
+use crate::keys::SessionKey;
 use crate::work::{Work, step};
 
 /// The subscribers of one filter. Most filters have one, which needs no allocation: reading a topic that is not in the cache
@@ -14,7 +15,7 @@ use crate::work::{Work, step};
 pub(crate) struct Members {
     list: SmallVec<[Subscriber; 1]>,
     #[allow(clippy::box_collection, reason = "a pointer is a quarter of it")]
-    places: Option<Box<HashMap<u32, u32, Keyed>>>,
+    places: Option<Box<HashMap<SessionKey, u32, Keyed>>>,
 }
 
 /// From this number of subscribers on, there is an index.
@@ -44,7 +45,7 @@ impl Members {
         self.list.get(at)
     }
 
-    fn place(&self, session: u32) -> Option<usize> {
+    fn place(&self, session: SessionKey) -> Option<usize> {
         match &self.places {
             Some(places) => {
                 step(Work::Member);
@@ -83,7 +84,7 @@ impl Members {
     }
 
     /// Removes the subscriber of a session. Returns whether it existed. The last one of a list takes its place.
-    pub(super) fn remove(&mut self, session: u32) -> bool {
+    pub(super) fn remove(&mut self, session: SessionKey) -> bool {
         let Some(at) = self.place(session) else {
             return false;
         };
@@ -114,9 +115,13 @@ mod tests {
     use super::*;
     use crate::work::steps;
 
-    fn subscriber(session: u32, qos: QoS) -> Subscriber {
+    fn subscriber(session: usize, qos: QoS) -> Subscriber {
         let filter = TopicFilter::new("a").unwrap();
-        Subscriber::new(session, &Subscription::new(filter, qos), None)
+        Subscriber::new(
+            SessionKey::new(session),
+            &Subscription::new(filter, qos),
+            None,
+        )
     }
 
     /// Subscribers are added and removed in any order, and each one is found.
@@ -129,22 +134,26 @@ mod tests {
             seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             to_usize(seed >> 8) % n
         };
-        for round in 0..6_000_u32 {
+        for round in 0..6_000 {
             let grows = random(10) < if round < 3_000 { 6 } else { 3 };
             if grows {
                 members.add(subscriber(round, QoS::AtMostOnce), Keyed(1));
                 model.push(round);
             } else if !model.is_empty() {
                 let gone = model.swap_remove(random(model.len()));
-                assert!(members.remove(gone));
-                assert!(!members.remove(gone));
+                assert!(members.remove(SessionKey::new(gone)));
+                assert!(!members.remove(SessionKey::new(gone)));
             }
             if let Some(one) = model.first() {
                 members.replace(subscriber(*one, QoS::ExactlyOnce));
-                let at = members.place(*one).unwrap();
+                let at = members.place(SessionKey::new(*one)).unwrap();
                 assert_eq!(members.get(at).unwrap().qos, QoS::ExactlyOnce);
             }
-            let mut found: Vec<_> = members.as_slice().iter().map(|own| own.session).collect();
+            let mut found: Vec<_> = members
+                .as_slice()
+                .iter()
+                .map(|own| own.session.index())
+                .collect();
             let mut expected = model.clone();
             found.sort_unstable();
             expected.sort_unstable();
@@ -158,7 +167,7 @@ mod tests {
         for session in 0..10_000 {
             members.add(subscriber(session, QoS::AtMostOnce), Keyed(1));
         }
-        let (taken, removed) = steps(Work::Member, || members.remove(9_000));
+        let (taken, removed) = steps(Work::Member, || members.remove(SessionKey::new(9_000)));
         assert!(removed);
         assert_eq!(taken, 1);
     }

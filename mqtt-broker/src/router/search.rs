@@ -1,15 +1,14 @@
 //! Finds the subscribers of a topic: at once, or in portions while filters change.
 
-use mqtt_session::proto::num::to_usize;
-
 use super::{Node, ROOT, Router, Share, Subscriber, first};
+use crate::keys::GroupKey;
 use crate::work::{Work, step};
 
 /// The subscribers and groups that match a topic. The memory is kept between uses, so that a search does not allocate.
 #[derive(Debug, Default)]
 pub(crate) struct Matches {
     pub(crate) subscribers: Vec<Subscriber>,
-    pub(crate) groups: Vec<u32>,
+    pub(crate) groups: Vec<GroupKey>,
     /// The nodes that are still to be visited, each with the offset in the topic of the first level after those that it stands
     /// for.
     visit: Vec<(u32, usize)>,
@@ -63,11 +62,7 @@ impl Router {
         search.steps = 0;
         let finished = self.walk(&self.search_topic, &mut search, most);
         for group in &search.groups {
-            groups.extend(
-                self.groups
-                    .get(to_usize(*group))
-                    .map(|own| own.share(*group)),
-            );
+            groups.extend(self.groups.get(*group).map(|own| own.share(*group)));
         }
         self.search = search;
         finished

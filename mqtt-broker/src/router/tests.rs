@@ -4,15 +4,16 @@ use mqtt_session::proto::Subscription;
 use mqtt_testing::laws::model;
 
 use super::*;
+use crate::keys::SessionKey;
 use crate::work::steps;
 
 fn filter(text: &str) -> TopicFilter<'_> {
     TopicFilter::new(text).unwrap()
 }
 
-fn subscriber(session: u32, text: &str) -> Subscriber {
+fn subscriber(session: usize, text: &str) -> Subscriber {
     let subscription = Subscription::new(filter(text), QoS::AtMostOnce);
-    Subscriber::new(session, &subscription, None)
+    Subscriber::new(SessionKey::new(session), &subscription, None)
 }
 
 /// Returns filters that share levels, with and without wildcards and share names.
@@ -38,22 +39,23 @@ fn filters_with_common_levels() -> Vec<String> {
 }
 
 /// Checks that a topic finds the subscribers and the members of groups that the model finds in `there`, also the second time.
-fn check_search(router: &mut Router, matches: &mut Matches, there: &[(String, u32)], name: &str) {
+fn check_search(router: &mut Router, matches: &mut Matches, there: &[(String, usize)], name: &str) {
     router.matches(name, matches, usize::MAX);
-    let mut found: Vec<u32> = matches.subscribers.iter().map(|own| own.session).collect();
+    let sessions = matches.subscribers.iter().map(|own| own.session.index());
+    let mut found: Vec<usize> = sessions.collect();
     let matching = |shared: bool| {
         there.iter().filter(move |(text, _)| {
             text.starts_with("$share") == shared && model::matches(text, name)
         })
     };
-    let mut expected: Vec<u32> = matching(false).map(|(_, session)| *session).collect();
+    let mut expected: Vec<usize> = matching(false).map(|(_, session)| *session).collect();
     found.sort_unstable();
     expected.sort_unstable();
     assert_eq!(found, expected, "{name}: {there:?}");
     let members: usize = matches
         .groups
         .iter()
-        .map(|group| router.groups[to_usize(*group)].members.len())
+        .map(|group| router.groups.get(*group).unwrap().members.len())
         .sum();
     assert_eq!(members, matching(true).count(), "{name}: {there:?}");
     // The same again, which is kept if it was not too much.
@@ -80,12 +82,12 @@ fn a_topic_finds_what_the_model_says() {
     };
     let mut router = Router::new(Keyed(7));
     let mut matches = Matches::default();
-    let mut there: Vec<(String, u32)> = Vec::new();
+    let mut there: Vec<(String, usize)> = Vec::new();
     for round in 0..6_000 {
         // The router fills, then empties.
         let adds = random(10) < if round < 3_000 { 7 } else { 2 };
         let text = &filters[random(filters.len())];
-        let session = to_u32(random(4));
+        let session = random(4);
         let known = there.iter().position(|own| own == &(text.clone(), session));
         if adds {
             router.subscribe(&filter(text), subscriber(session, text), known.is_some());
@@ -93,7 +95,10 @@ fn a_topic_finds_what_the_model_says() {
                 there.push((text.clone(), session));
             }
         } else {
-            assert_eq!(router.unsubscribe(&filter(text), session), known.is_some());
+            assert_eq!(
+                router.unsubscribe(&filter(text), SessionKey::new(session)),
+                known.is_some()
+            );
             known.map(|at| there.swap_remove(at));
         }
         let name = names[random(names.len())];
@@ -102,7 +107,7 @@ fn a_topic_finds_what_the_model_says() {
         assert!(router.nodes.len() <= 1 + 3 * there.len(), "{there:?}");
     }
     for (text, session) in there {
-        assert!(router.unsubscribe(&filter(&text), session));
+        assert!(router.unsubscribe(&filter(&text), SessionKey::new(session)));
     }
     assert_eq!((router.nodes.len(), router.groups.len()), (1, 0));
     assert_eq!((router.count(), router.shared_count()), (0, 0));
@@ -126,9 +131,9 @@ fn many_share_names_are_not_searched() {
     assert_eq!(matches.groups.len(), texts.len());
     let (taken, ()) = steps(Work::Group, || {
         for text in &texts {
-            assert!(router.unsubscribe(&filter(text), 0));
-            assert!(!router.unsubscribe(&filter(text), 0));
-            assert!(router.unsubscribe(&filter(text), 1));
+            assert!(router.unsubscribe(&filter(text), SessionKey::new(0)));
+            assert!(!router.unsubscribe(&filter(text), SessionKey::new(0)));
+            assert!(router.unsubscribe(&filter(text), SessionKey::new(1)));
         }
     });
     assert!(taken <= 6 * texts.len(), "{taken} steps to unsubscribe");
@@ -186,7 +191,10 @@ fn levels_without_branches_become_one_node_again() {
             branches.reverse();
         }
         for text in &branches {
-            assert!(router.unsubscribe(&filter(text), 1), "{text}");
+            assert!(
+                router.unsubscribe(&filter(text), SessionKey::new(1)),
+                "{text}"
+            );
         }
         assert_eq!(router.nodes.len(), 2);
     }
@@ -230,7 +238,7 @@ fn the_subscribers_of_a_recent_topic_are_kept() {
     }
     assert_eq!(search(&mut router), (true, 5));
     assert_eq!(search(&mut router), (true, 5), "too many to be kept");
-    assert!(router.unsubscribe(&filter("#"), 4));
+    assert!(router.unsubscribe(&filter("#"), SessionKey::new(4)));
     assert_eq!(search(&mut router), (true, 4));
     assert_eq!(search(&mut router), (false, 4));
 }

@@ -69,7 +69,7 @@ impl<H: Hooks> Broker<H> {
             self.closed(id, now);
             return;
         }
-        let Some(connection) = self.connections.get_mut(to_usize(id.index)) else {
+        let Some(connection) = self.connections.get_mut(id.index) else {
             return;
         };
         connection.ended = true;

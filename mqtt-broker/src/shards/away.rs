@@ -6,11 +6,10 @@
 
 use std::time::Duration;
 
-use mqtt_session::proto::num::to_usize;
-
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::hooks::{Hooks, Observation};
+use crate::keys::SessionKey;
 use crate::session::Session;
 
 /// How many times as long as for a connected client publishers wait for a shard that is away.
@@ -18,8 +17,8 @@ const TIMES: u32 = 4;
 
 impl<H: Hooks> Broker<H> {
     /// Returns how long publishers wait for a receiver that takes nothing.
-    pub(crate) fn longest_wait(&self, key: u32) -> Duration {
-        let session = self.sessions.get(to_usize(key));
+    pub(crate) fn longest_wait(&self, key: SessionKey) -> Duration {
+        let session = self.sessions.get(key);
         let is_away = |session: &Session| session.link.is_some() && session.connection.is_none();
         if session.is_some_and(is_away) {
             self.config.shard_wait()
@@ -29,8 +28,8 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Reports that publishers begin to wait for the shard of a link without a connection.
-    pub(crate) fn report_waits_for_shard(&mut self, key: u32) {
-        let session = self.sessions.get(to_usize(key));
+    pub(crate) fn report_waits_for_shard(&mut self, key: SessionKey) {
+        let session = self.sessions.get(key);
         if let Some((session, shard)) = session.and_then(|own| Some((own, own.link?))) {
             let messages = session.queue.len();
             self.hooks

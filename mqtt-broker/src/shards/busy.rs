@@ -6,13 +6,12 @@
 use std::collections::hash_map::Entry as Place;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use mqtt_session::proto::num::to_usize;
-
 use super::control::{Entry, MESSAGE};
 use super::hash::stable_hash;
 use crate::broker::Broker;
 use crate::connection::ConnectionId;
 use crate::hooks::Hooks;
+use crate::keys::SessionKey;
 use crate::pressure::WaitsFor;
 
 /// The limits of the topics that a shard reports to others: how many of one receiver, how many different ones of all receivers to one
@@ -142,8 +141,8 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Tells another shard that a topic of its publishers has a receiver that is too full.
-    pub(crate) fn tell_busy(&mut self, key: u32, shard: u8, topic: u64) {
-        let session = self.sessions.get_mut(to_usize(key));
+    pub(crate) fn tell_busy(&mut self, key: SessionKey, shard: u8, topic: u64) {
+        let session = self.sessions.get_mut(key);
         let pressure = session.and_then(|session| session.pressure.as_mut());
         let Some(told) = pressure.map(|pressure| &mut pressure.told) else {
             return;

@@ -15,7 +15,6 @@
 //!
 //! A text is its length (2 bytes) and its UTF-8 bytes.
 
-use mqtt_session::proto::num::to_usize;
 use mqtt_session::proto::{QoS, TopicName};
 use mqtt_session::{Outgoing, Refused};
 
@@ -25,6 +24,7 @@ use super::table::{List, Peer};
 use crate::broker::Broker;
 use crate::connection::ConnectionId;
 use crate::hooks::Hooks;
+use crate::keys::SessionKey;
 
 /// The topic of what shards tell each other. Clients cannot publish to it.
 pub(super) const TOPIC: TopicName<'static> = TopicName::from_static("$SYS/shard");
@@ -184,7 +184,7 @@ impl Peer {
 
 impl Links {
     /// Begins to tell a shard the complete list of filters.
-    pub(super) fn tell_all(&mut self, shard: u8, session: u32) {
+    pub(super) fn tell_all(&mut self, shard: u8, session: SessionKey) {
         self.has_news = true;
         let number = self.next_change();
         let Self { peers, filters, .. } = self;
@@ -265,9 +265,9 @@ impl<H: Hooks> Broker<H> {
             .enumerate()
             .filter(|(at, _)| *at != own)
         {
-            let session = peer.session().and_then(|key| sessions.get(to_usize(key)));
+            let session = peer.session().and_then(|key| sessions.get(key));
             let index = session.and_then(|session| session.connection);
-            let Some(connection) = index.and_then(|at| connections.get_mut(to_usize(at))) else {
+            let Some(connection) = index.and_then(|at| connections.get_mut(at)) else {
                 continue;
             };
             loop {
@@ -295,7 +295,7 @@ impl<H: Hooks> Broker<H> {
             self.mark_ready(index);
         }
         for key in told {
-            if let Some(session) = self.sessions.get_mut(to_usize(key))
+            if let Some(session) = self.sessions.get_mut(key)
                 && std::mem::take(&mut session.tells_first)
             {
                 self.work_for(key);

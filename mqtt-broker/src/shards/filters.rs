@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use mqtt_session::proto::TopicFilter;
-use mqtt_session::proto::num::to_usize;
 
 use super::Links;
 use super::hash::stable_hash;
 use crate::broker::Broker;
 use crate::hooks::Hooks;
+use crate::keys::SessionKey;
 
 /// A filter of own clients.
 #[derive(Clone, Copy, Debug, Default)]
@@ -180,7 +180,7 @@ impl Links {
 
 impl<H: Hooks> Broker<H> {
     /// Notes that a session has a new subscription.
-    pub(crate) fn filter_added(&mut self, key: u32, filter: &TopicFilter<'_>) {
+    pub(crate) fn filter_added(&mut self, key: SessionKey, filter: &TopicFilter<'_>) {
         let is_connected = self.connection_of(key).is_some();
         if let Some(links) = &mut self.links {
             let added = links.filters.add(filter.as_str(), is_connected);
@@ -189,7 +189,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Notes that a session has lost a subscription.
-    pub(crate) fn filter_removed(&mut self, key: u32, filter: &str) {
+    pub(crate) fn filter_removed(&mut self, key: SessionKey, filter: &str) {
         let is_connected = self.connection_of(key).is_some();
         if let Some(links) = &mut self.links {
             let removed = links.filters.remove(filter, is_connected);
@@ -199,9 +199,9 @@ impl<H: Hooks> Broker<H> {
 
     /// Notes that the client of a session has connected or disconnected: a shard with connected members of a shared subscription
     /// gets more of its messages.
-    pub(crate) fn members_changed(&mut self, key: u32, are_connected: bool) {
+    pub(crate) fn members_changed(&mut self, key: SessionKey, are_connected: bool) {
         let Some(links) = &mut self.links else { return };
-        let Some(session) = self.sessions.get(to_usize(key)) else {
+        let Some(session) = self.sessions.get(key) else {
             return;
         };
         let from = (Bound::Included(SHARE), Bound::Unbounded);

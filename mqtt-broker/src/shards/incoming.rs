@@ -1,6 +1,6 @@
 //! Handles messages that come over links. Their shard has checked them: limits and rights of the publisher are not asked again.
 
-use mqtt_session::proto::num::{to_u64, to_usize};
+use mqtt_session::proto::num::to_u64;
 use mqtt_session::proto::{Properties, Property, QoS, ReasonCode, TopicFilter};
 use mqtt_session::{Incoming, Instant, Outgoing, Token};
 use smallvec::SmallVec;
@@ -13,6 +13,7 @@ use crate::broker::Broker;
 use crate::connection::ConnectionId;
 use crate::fanout::Routed;
 use crate::hooks::{Ending, Hooks};
+use crate::keys::{ConnectionKey, GroupKey, SessionKey};
 use crate::pressure::Withheld;
 use crate::queue::Identifiers;
 use crate::router::Share;
@@ -43,13 +44,15 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Handles a message of another shard.
-    pub(crate) fn message_from_shard(&mut self, index: u32, incoming: &Incoming<'_>, now: Instant) {
+    pub(crate) fn message_from_shard(
+        &mut self,
+        index: ConnectionKey,
+        incoming: &Incoming<'_>,
+        now: Instant,
+    ) {
         let publish = &incoming.publish;
-        let key = self
-            .connections
-            .get(to_usize(index))
-            .and_then(|own| own.session);
-        let session = key.and_then(|key| self.sessions.get(to_usize(key)));
+        let key = self.connections.get(index).and_then(|own| own.session);
+        let session = key.and_then(|key| self.sessions.get(key));
         let (Some(key), Some(shard)) = (key, session.and_then(|session| session.link)) else {
             return;
         };
@@ -108,7 +111,7 @@ impl<H: Hooks> Broker<H> {
 
     fn accept_of_shard(
         &mut self,
-        key: u32,
+        key: SessionKey,
         kind: Kind,
         message: &Outgoing<'_>,
         now: Instant,
@@ -190,7 +193,7 @@ impl<H: Hooks> Broker<H> {
         let key = self
             .connection(id)
             .and_then(|connection| connection.session);
-        let session = key.and_then(|key| self.sessions.get_mut(to_usize(key)));
+        let session = key.and_then(|key| self.sessions.get_mut(key));
         let session = session.filter(|session| session.link.is_some());
         let (Some(key), Some(session)) = (key, session) else {
             return false;
@@ -226,13 +229,13 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Returns whether all members of a shared subscription are clients of this shard.
-    pub(crate) fn has_own_members_only(&mut self, group: u32) -> bool {
+    pub(crate) fn has_own_members_only(&mut self, group: GroupKey) -> bool {
         let Some(group) = self.router.group_mut(group) else {
             return false;
         };
         let members = (0..group.members.len()).filter_map(|at| group.members.get(at));
         self.meter.spend(group.members.len() / 8);
-        let sessions = members.filter_map(|member| self.sessions.get(to_usize(member.session)));
+        let sessions = members.filter_map(|member| self.sessions.get(member.session));
         sessions.into_iter().all(|session| session.link.is_none())
     }
 

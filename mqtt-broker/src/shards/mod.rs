@@ -32,7 +32,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use mqtt_session::proto::num::{to_u32, to_usize};
 use mqtt_session::proto::{
     ConnAck, Connect, Encode, Properties, Property, QoS, Subscription, TopicFilter, Version,
 };
@@ -42,6 +41,7 @@ use crate::broker::Broker;
 use crate::connection::ConnectionId;
 use crate::hooks::Hooks;
 use crate::journal::MemberSearch;
+use crate::keys::{ConnectionKey, SessionKey};
 use crate::message::Message;
 use crate::router::Subscriber;
 use crate::session::Session;
@@ -128,7 +128,7 @@ pub(crate) struct Links {
     /// Whether a message of another shard is routed that may have missed shared subscriptions of this one.
     pub(crate) is_unsure: bool,
     /// The session whose places are kept for a new one of its client.
-    kept: Option<u32>,
+    kept: Option<SessionKey>,
     /// The shard of the next client without an identifier.
     next_of_any: u8,
 }
@@ -234,7 +234,7 @@ impl<H: Hooks> Broker<H> {
             Some(key) => key,
             None => self.new_link_session(&name, shard),
         };
-        let session = self.sessions.get(to_usize(key))?;
+        let session = self.sessions.get(key)?;
         if session.connection.is_some() {
             return None;
         }
@@ -254,7 +254,7 @@ impl<H: Hooks> Broker<H> {
         server.opened(now);
         connect_by(&mut server, &connect, now)?;
         self.connection_mut(id)?.server = server;
-        if let Some(session) = self.sessions.get_mut(to_usize(key)) {
+        if let Some(session) = self.sessions.get_mut(key) {
             session.tells_first = true;
         }
         // Releases the publishers that waited while the shard was away. From now on they wait while the shard takes nothing.
@@ -279,13 +279,13 @@ impl<H: Hooks> Broker<H> {
         Some(id)
     }
 
-    fn new_link_session(&mut self, name: &str, shard: u8) -> u32 {
+    fn new_link_session(&mut self, name: &str, shard: u8) -> SessionKey {
         let name: Arc<str> = name.into();
         self.session_serial = self.session_serial.wrapping_add(1);
         let mut session = Session::new(Arc::clone(&name), OTHER_SHARDS, self.session_serial);
         session.link = Some(shard);
         self.hold_session(None);
-        let key = to_u32(self.sessions.insert(session));
+        let key = self.sessions.insert(session);
         self.clients.insert(name, key);
         key
     }
@@ -347,7 +347,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Notes the session of a link that an earlier process had.
-    pub(crate) fn link_restored(&mut self, shard: u8, key: u32) {
+    pub(crate) fn link_restored(&mut self, shard: u8, key: SessionKey) {
         if let Some(peer) = self.links.as_mut().and_then(|links| links.peer(shard)) {
             peer.restored(key);
         }
@@ -419,27 +419,27 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Returns whether a session is that of a link.
-    pub(crate) fn is_link(&self, key: u32) -> bool {
-        let session = self.sessions.get(to_usize(key));
+    pub(crate) fn is_link(&self, key: SessionKey) -> bool {
+        let session = self.sessions.get(key);
         session.is_some_and(|session| session.link.is_some())
     }
 
     /// Returns whether a connection is a link.
-    pub(crate) fn is_link_connection(&self, index: u32) -> bool {
-        let connection = self.connections.get(to_usize(index));
+    pub(crate) fn is_link_connection(&self, index: ConnectionKey) -> bool {
+        let connection = self.connections.get(index);
         connection.is_some_and(|own| own.session.is_some_and(|key| self.is_link(key)))
     }
 
     /// Returns the shard to which a connection leads, if it is a link.
     pub(crate) fn link_of(&self, id: ConnectionId) -> Option<u8> {
         let key = self.connection(id)?.session?;
-        self.sessions.get(to_usize(key))?.link
+        self.sessions.get(key)?.link
     }
 }
 
 /// Returns the subscription of a link: the message keeps its flags, and is for the other shard only if it does not come from a
 /// shard.
-fn subscriber(session: u32, identifier: Option<u32>) -> Subscriber {
+fn subscriber(session: SessionKey, identifier: Option<u32>) -> Subscriber {
     let filter = TopicFilter::from_static("#");
     let subscription = Subscription {
         no_local: true,

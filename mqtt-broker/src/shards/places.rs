@@ -4,10 +4,9 @@
 //!
 //! A shard ends a session of its own to make room, and none of another shard.
 
-use mqtt_session::proto::num::to_usize;
-
 use crate::broker::Broker;
 use crate::hooks::Hooks;
+use crate::keys::SessionKey;
 use crate::shards::shard_of_link;
 
 /// The sessions that a limit counts.
@@ -47,7 +46,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Frees the places of a session that has ended, unless a new session of the client gets them.
-    pub(crate) fn free_places(&mut self, key: u32, user: u64, address: u64) {
+    pub(crate) fn free_places(&mut self, key: SessionKey, user: u64, address: u64) {
         if self.links.as_ref().is_some_and(|own| own.kept != Some(key)) {
             self.free_place(PlaceOf::User(user));
             self.free_place(PlaceOf::Address(address));
@@ -79,9 +78,9 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Keeps the places of a session until [`Self::pass_places`], also if it ends meanwhile.
-    pub(crate) fn keep_places(&mut self, key: u32) -> Option<Former> {
+    pub(crate) fn keep_places(&mut self, key: SessionKey) -> Option<Former> {
         self.links.as_mut()?.kept = Some(key);
-        let session = self.sessions.get(to_usize(key))?;
+        let session = self.sessions.get(key)?;
         Some(Former {
             user: self.user(session.user_name.as_deref()),
             address: session.source,

@@ -9,7 +9,6 @@
 
 use std::sync::Arc;
 
-use mqtt_session::proto::num::to_usize;
 use mqtt_session::proto::{QoS, Version};
 use mqtt_session::{Instant, Outgoing};
 
@@ -18,6 +17,7 @@ use super::{Links, Visited, shard_of, subscriber};
 use crate::broker::Broker;
 use crate::fanout::Target;
 use crate::hooks::Hooks;
+use crate::keys::SessionKey;
 use crate::publisher::Publisher;
 use crate::source::Source;
 
@@ -66,7 +66,7 @@ impl Links {
     }
 
     /// Returns the numbers and sessions of the other shards.
-    fn sessions(&self) -> Vec<(u8, u32)> {
+    fn sessions(&self) -> Vec<(u8, SessionKey)> {
         let all = (0_u8..).zip(&self.peers);
         all.filter_map(|(shard, peer)| Some((shard, peer.session()?)))
             .collect()
@@ -82,7 +82,7 @@ impl<H: Hooks> Broker<H> {
     /// Sends a retained message of an own client to its keeper, or from the keeper to all other shards.
     pub(crate) fn keep_in_shards(
         &mut self,
-        from: Option<u32>,
+        from: Option<SessionKey>,
         publisher: Option<&Publisher>,
         message: &Outgoing<'_>,
         now: Instant,
@@ -103,7 +103,7 @@ impl<H: Hooks> Broker<H> {
     /// Sends a message that other shards retain over their links.
     pub(super) fn send_to_keep(
         &mut self,
-        links: &[u32],
+        links: &[SessionKey],
         publisher: Option<&Publisher>,
         message: &Outgoing<'_>,
         now: Instant,
@@ -120,7 +120,7 @@ impl<H: Hooks> Broker<H> {
         self.begin_record();
         let mut source = Source::new(&to_keep);
         for key in links {
-            if let Some(serial) = self.sessions.get(to_usize(*key)).map(|own| own.serial) {
+            if let Some(serial) = self.sessions.get(*key).map(|own| own.serial) {
                 let target = Target::single(subscriber(*key, identifier), serial);
                 self.deliver(&target, &mut source, target.identifier(), now);
             }
@@ -132,7 +132,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Retains a message of another shard, unless its keeper is still to get a newer one from this shard.
-    pub(super) fn keep_of_shard(&mut self, key: u32, message: &Outgoing<'_>, now: Instant) {
+    pub(super) fn keep_of_shard(&mut self, key: SessionKey, message: &Outgoing<'_>, now: Instant) {
         let topic = message.topic.as_str();
         if !self.is_keeper(topic) && self.is_noted(key, topic) {
             return;

@@ -10,13 +10,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use mqtt_session::proto::num::to_usize;
 use mqtt_session::proto::{Properties, QoS, TopicName};
 use mqtt_session::{Instant, Outgoing};
 
 use super::Links;
 use crate::broker::Broker;
 use crate::hooks::Hooks;
+use crate::keys::SessionKey;
 use crate::message::{Message, forwarded};
 
 /// How many bytes the noted topics of one shard may take.
@@ -93,8 +93,8 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Returns whether the shard of a link is still to get what this shard retains of a topic.
-    pub(super) fn is_noted(&self, key: u32, topic: &str) -> bool {
-        let shard = self.sessions.get(to_usize(key)).and_then(|own| own.link);
+    pub(super) fn is_noted(&self, key: SessionKey, topic: &str) -> bool {
+        let shard = self.sessions.get(key).and_then(|own| own.link);
         let links = self.links.as_ref();
         let peer = links
             .zip(shard)
@@ -115,7 +115,7 @@ impl<H: Hooks> Broker<H> {
             return;
         };
         for peer in &mut links.peers {
-            let session = peer.session().and_then(|key| sessions.get(to_usize(key)));
+            let session = peer.session().and_then(|key| sessions.get(key));
             let fullness = session.map(|own| own.queue.fullness(config, usize::MAX, queued));
             if fullness.is_some_and(|fullness| fullness.is_high()) {
                 peer.stale.note_all();
@@ -124,7 +124,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Sends the next retained messages that another shard has missed, while its queue is empty.
-    pub(crate) fn repair_retained(&mut self, key: u32, now: Instant) {
+    pub(crate) fn repair_retained(&mut self, key: SessionKey, now: Instant) {
         while let Some(shard) = self.stale_link(key) {
             if !self.meter.has_share() {
                 return self.work_for(key);
@@ -142,8 +142,8 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Returns the shard of a link with an empty queue that has something to be repaired.
-    fn stale_link(&self, key: u32) -> Option<u8> {
-        let session = self.sessions.get(to_usize(key))?;
+    fn stale_link(&self, key: SessionKey) -> Option<u8> {
+        let session = self.sessions.get(key)?;
         let shard = session.link?;
         let has_room = session.connection.is_some() && session.queue.is_empty();
         (has_room && self.links.as_ref()?.is_stale(shard)).then_some(shard)
@@ -161,7 +161,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Sends what this shard retains of a topic to another shard.
-    fn send_as_retained(&mut self, key: u32, topic: &str, now: Instant) {
+    fn send_as_retained(&mut self, key: SessionKey, topic: &str, now: Instant) {
         let Some((message, publisher)) = self.retained.get(topic, now) else {
             let Ok(topic) = TopicName::new(topic) else {
                 return;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use mqtt_session::Instant;
 use mqtt_session::proto::TopicFilter;
-use mqtt_session::proto::num::to_usize;
 
 use super::busy::Busy;
 use super::control::Entry;
@@ -14,6 +13,7 @@ use super::stale::Stale;
 use super::{Links, subscriber};
 use crate::broker::Broker;
 use crate::hooks::Hooks;
+use crate::keys::SessionKey;
 
 /// A filter of another shard.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +37,7 @@ pub(super) enum List {
 #[derive(Debug, Default)]
 pub(super) struct Peer {
     /// The session of its link, if it has one.
-    session: Option<u32>,
+    session: Option<SessionKey>,
     /// Whether SUBACK and the start of the host do not wait for it until its link opens.
     is_away: bool,
     /// Whether it was away before its filters were known, and counts as subscribed to everything until they are.
@@ -64,7 +64,7 @@ pub(super) struct Peer {
 
 impl Peer {
     /// Notes that its link is open: it gets the complete list.
-    pub(super) fn opened(&mut self, session: u32) {
+    pub(super) fn opened(&mut self, session: SessionKey) {
         self.session = Some(session);
         self.is_away = false;
         self.forget_owed();
@@ -74,7 +74,7 @@ impl Peer {
     }
 
     /// Notes that its link has a session, which an earlier process made.
-    pub(super) const fn restored(&mut self, session: u32) {
+    pub(super) const fn restored(&mut self, session: SessionKey) {
         self.session = Some(session);
     }
 
@@ -133,7 +133,7 @@ impl Peer {
         self.gets_all
     }
 
-    pub(super) const fn session(&self) -> Option<u32> {
+    pub(super) const fn session(&self) -> Option<SessionKey> {
         self.session
     }
 
@@ -197,7 +197,7 @@ impl Peer {
 
 impl<H: Hooks> Broker<H> {
     /// Handles what another shard tells.
-    pub(super) fn told(&mut self, shard: u8, key: u32, mut bytes: &[u8], now: Instant) {
+    pub(super) fn told(&mut self, shard: u8, key: SessionKey, mut bytes: &[u8], now: Instant) {
         while let Some(entry) = Entry::read(&mut bytes) {
             self.meter.spend(8);
             let Some(links) = &mut self.links else { return };
@@ -246,8 +246,13 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Notes that another shard had a shared subscription before this one crashed.
-    pub(crate) fn learn_restored(&mut self, key: u32, filter: &str, identifier: Option<u32>) {
-        let session = self.sessions.get(to_usize(key));
+    pub(crate) fn learn_restored(
+        &mut self,
+        key: SessionKey,
+        filter: &str,
+        identifier: Option<u32>,
+    ) {
+        let session = self.sessions.get(key);
         if let Some(shard) = session.and_then(|session| session.link) {
             self.learn_of_shard(shard, key, filter, identifier);
         }
@@ -256,7 +261,7 @@ impl<H: Hooks> Broker<H> {
     pub(super) fn learn_of_shard(
         &mut self,
         shard: u8,
-        key: u32,
+        key: SessionKey,
         filter: &str,
         identifier: Option<u32>,
     ) {
@@ -279,7 +284,7 @@ impl<H: Hooks> Broker<H> {
     }
 
     /// Removes a filter of another shard. Other members get the messages of a shared subscription that wait for the shard.
-    fn forget_of_shard(&mut self, shard: u8, key: u32, filter: &str, now: Instant) {
+    fn forget_of_shard(&mut self, shard: u8, key: SessionKey, filter: &str, now: Instant) {
         let Some(peer) = self.links.as_mut().and_then(|links| links.peer(shard)) else {
             return;
         };
@@ -293,7 +298,7 @@ impl<H: Hooks> Broker<H> {
             self.router.unsubscribe(&parsed, key);
         }
         if known.identifier.is_some_and(|own| own != UNSURE)
-            && let Some(session) = self.sessions.get_mut(to_usize(key))
+            && let Some(session) = self.sessions.get_mut(key)
         {
             let waiting = session.queue.take_shared(&mut self.queued);
             let origin = self.number_of(key);

@@ -11,6 +11,7 @@ use super::{Links, MOST_SHARDS};
 use crate::broker::Broker;
 use crate::fanout::Target;
 use crate::hooks::Hooks;
+use crate::keys::GroupKey;
 use crate::queue::Identifiers;
 
 /// The shards that had a message; one bit for each.
@@ -54,7 +55,7 @@ impl<H: Hooks> Broker<H> {
     /// Chooses a member as [`Broker::choose`] does, but none of the shards that had the message.
     pub(crate) fn choose_unvisited(
         &mut self,
-        group: u32,
+        group: GroupKey,
         topic: TopicName<'_>,
         visited: Visited,
     ) -> Option<Target> {

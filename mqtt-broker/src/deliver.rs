@@ -389,9 +389,13 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    pub(crate) fn dropped(&mut self, key: SessionKey, messages: u64) {
+    pub(crate) const fn count_dropped(&mut self, messages: u64) {
         let dropped = &mut self.statistics.publish_dropped;
         *dropped = dropped.saturating_add(messages);
+    }
+
+    pub(crate) fn dropped(&mut self, key: SessionKey, messages: u64) {
+        self.count_dropped(messages);
         let connection = self.connection_of(key);
         if let Some(session) = self.sessions.get(key) {
             self.hooks.observe(&Observation::Dropped {

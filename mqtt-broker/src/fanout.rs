@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use mqtt_session::proto::num::{to_u32, to_usize};
+use mqtt_session::proto::num::{to_u32, to_u64, to_usize};
 use mqtt_session::proto::{ReasonCode, TopicName};
 use mqtt_session::{Instant, Outgoing, Receipt};
 use smallvec::SmallVec;
@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use crate::broker::Broker;
 use crate::connection::ConnectionId;
 use crate::hooks::Hooks;
-use crate::journal::{Origin, RecordName, steps_of};
+use crate::journal::{MOST_COPIES, Origin, RecordName, steps_of};
 use crate::keys::SessionKey;
 use crate::message::Message;
 use crate::pressure::{SessionName, Withheld};
@@ -452,7 +452,11 @@ impl<H: Hooks> Broker<H> {
     /// shared subscriptions are chosen now.
     fn record_first_fanout(&mut self, message: &Message) {
         let publish = message.publish();
-        for share in std::mem::take(&mut self.fanouts.groups) {
+        let mut groups = std::mem::take(&mut self.fanouts.groups);
+        let dropped = groups.len().saturating_sub(MOST_COPIES);
+        self.count_dropped(to_u64(dropped));
+        groups.truncate(MOST_COPIES);
+        for share in groups {
             let group = self.router.shared_mut(share).map(|_| share.group());
             let chosen = group.and_then(|group| self.choose(group, publish.topic));
             if let Some(mut target) = chosen {

@@ -103,8 +103,9 @@ impl<H: Hooks> Broker<H> {
             }
             if let Some(target) = self.choose(*group, source.message.topic) {
                 found = true;
-                self.next_copy();
-                self.deliver(&target, source, target.identifier(), now);
+                if self.next_copy() {
+                    self.deliver(&target, source, target.identifier(), now);
+                }
             }
         }
         found
@@ -184,8 +185,7 @@ impl<H: Hooks> Broker<H> {
             if self.search_others_later(&item, origin) {
                 return;
             }
-            let dropped = &mut self.statistics.publish_dropped;
-            *dropped = dropped.saturating_add(1);
+            self.count_dropped(1);
             self.record_handed_over(record, origin);
             return;
         };

@@ -41,7 +41,8 @@ pub struct Statistics {
     pub publish_received: u64,
     /// Messages sent to clients' connections.
     pub publish_sent: u64,
-    /// Messages dropped: a queue was full, or they were too large for their receiver.
+    /// Messages dropped: a queue was full, they were too large for their receiver, or a journal had no number for another copy (a
+    /// message goes to at most 65,535 shared subscriptions then).
     pub publish_dropped: u64,
     /// Messages that expired before they could be sent.
     pub publish_expired: u64,

@@ -4,6 +4,8 @@ mod watched;
 
 use std::time::Duration;
 
+use mqtt_broker::records::Records;
+use mqtt_broker::records::broker::{Entry, Targets};
 use mqtt_session::proto::{
     Connect, Decoded, Delivery, MAX_PACKET, Packet, PacketId, Properties, Property, Publish, QoS,
     Subscription, TopicFilter, TopicName, Version,
@@ -105,4 +107,62 @@ fn a_message_expires_while_it_is_delivered() {
     }
     let expired = watched.broker.statistics(NOW).publish_expired;
     assert!(expired > 0, "{expired}");
+}
+
+/// The record of a message names each target by its session and the number of its shared subscription, which has 16 bits. One client is
+/// in more shared subscriptions than that: it gets no two copies by the same name, whether they are delivered at once or in portions.
+#[test]
+fn no_two_targets_of_a_message_have_the_same_name() {
+    const GROUPS: usize = 65_600;
+    for turn_steps in [4_096, u32::MAX] {
+        let mut watched = Watched::new(|config| {
+            config.turn_steps = turn_steps;
+            config.subscriptions = GROUPS;
+            config.subscription_bytes = usize::MAX;
+            config.subscription_bytes_total = usize::MAX;
+            config.queued_messages = GROUPS;
+        });
+        watched.broker.start_journal();
+        watched.broker.restored(NOW).unwrap();
+        let stays = [Property::SessionExpiryInterval(60)];
+        let member = watched.connect(&Connect {
+            properties: Properties::from(&stays),
+            ..Connect::new(Version::V5, "member")
+        });
+        let filters: Vec<_> = (0..GROUPS).map(|n| format!("$share/{n}/a")).collect();
+        for some in filters.chunks(4_000) {
+            let list: Vec<_> = some
+                .iter()
+                .map(|text| Subscription::new(TopicFilter::new(text).unwrap(), QoS::AtLeastOnce))
+                .collect();
+            watched.say(member, &subscribe(&list));
+            store(&mut watched);
+            watched.drop_all(member);
+        }
+        let from = watched.join("from");
+        let message = Publish {
+            delivery: Delivery::AtLeastOnce(PacketId::FIRST),
+            ..Publish::new(TopicName::from_static("a"), b"x")
+        };
+        watched.say(from, &Packet::Publish(message));
+        watched.finish(NOW);
+        let mut names: Vec<u64> = Records::new(watched.broker.journal())
+            .filter_map(|record| match Entry::read(&record.unwrap()).unwrap() {
+                Some(Entry::Message(_, Some(message))) => Some(message.targets),
+                _ => None,
+            })
+            .flat_map(|targets: Targets<'_>| {
+                targets
+                    .iter()
+                    .map(|target| target.session)
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!((all, names.len()), (65_535, 65_535), "{turn_steps} steps");
+        let dropped = watched.broker.statistics(NOW).publish_dropped;
+        assert_eq!(dropped, (GROUPS - 65_535) as u64, "{turn_steps} steps");
+    }
 }

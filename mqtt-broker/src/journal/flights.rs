@@ -130,7 +130,8 @@ impl<H: Hooks> Broker<H> {
         let mut copy = 0_u16;
         let name = |target: &Target| {
             if target.share.is_some() {
-                copy = copy.wrapping_add(1);
+                // The shared subscriptions of a message are not more: see `record_first_fanout`.
+                copy = copy.saturating_add(1);
             }
             let subscribed = target.subscriber.qos;
             let qos = self.config.delivery_qos(message.qos(), subscribed);
@@ -169,12 +170,20 @@ impl<H: Hooks> Broker<H> {
         }
     }
 
-    /// Notes that the next delivery is for another shared subscription.
-    pub(crate) fn next_copy(&mut self) {
-        if let Some(journal) = &mut self.journal {
-            journal.messages.copies = journal.messages.copies.wrapping_add(1);
-            journal.messages.copy = journal.messages.copies;
+    /// Notes that the next delivery is for another shared subscription. Returns `false` if the journal has no number for it, since the
+    /// message goes to [`MOST_COPIES`](super::MOST_COPIES) of them already: the caller does not deliver this copy, which is counted as
+    /// dropped.
+    pub(crate) fn next_copy(&mut self) -> bool {
+        let Some(journal) = &mut self.journal else {
+            return true;
+        };
+        let next = journal.messages.copies.checked_add(1);
+        if let Some(copy) = next {
+            (journal.messages.copies, journal.messages.copy) = (copy, copy);
+        } else {
+            self.count_dropped(1);
         }
+        next.is_some()
     }
 
     /// Records that a target of a recorded message does not get it.

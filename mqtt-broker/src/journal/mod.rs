@@ -32,7 +32,7 @@ mod window;
 pub(crate) use flights::steps_of;
 use messages::Messages;
 pub(crate) use messages::Origin;
-pub(crate) use name::RecordName;
+pub(crate) use name::{MOST_COPIES, RecordName};
 pub(crate) use record::Recorded;
 pub(crate) use restore::MemberSearch;
 pub use restore::Restored;

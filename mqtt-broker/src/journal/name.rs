@@ -44,5 +44,9 @@ impl RecordName {
     }
 }
 
+/// How many shared subscriptions may get a copy of one message that is recorded. With more, two targets would have the same name if one
+/// session is a member of both, and the record of one would count for the other.
+pub(crate) const MOST_COPIES: usize = 0xFFFF;
+
 /// The limit of the numbers of sessions and messages.
 pub(super) const NUMBERS: u64 = 1 << 48;

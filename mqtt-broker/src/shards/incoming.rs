@@ -166,16 +166,16 @@ impl<H: Hooks> Broker<H> {
         let Some(target) = target else {
             if message.qos == QoS::AtMostOnce {
                 // The shard that chose this one does not hear about it.
-                let dropped = &mut self.statistics.publish_dropped;
-                *dropped = dropped.saturating_add(1);
+                self.count_dropped(1);
             }
             return Routed::ToNobody;
         };
         let identifiers = self.member_identifiers(&target, visited);
         let mut source = Source::new(message);
         self.begin_record();
-        self.next_copy();
-        self.deliver(&target, &mut source, identifiers.as_slice(), now);
+        if self.next_copy() {
+            self.deliver(&target, &mut source, identifiers.as_slice(), now);
+        }
         if self.has_journal() {
             self.end_record(&mut source, now);
         }

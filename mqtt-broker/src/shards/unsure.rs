@@ -48,8 +48,7 @@ impl<H: Hooks> Broker<H> {
                 unsure.waiting.push_back(kept);
             }
             None => {
-                let dropped = &mut self.statistics.publish_dropped;
-                *dropped = dropped.saturating_add(1);
+                self.count_dropped(1);
             }
         }
         true
@@ -93,8 +92,8 @@ impl<H: Hooks> Broker<H> {
         for group in &matches.groups {
             if self.has_own_members_only(*group)
                 && let Some(target) = self.choose(*group, publish.topic)
+                && self.next_copy()
             {
-                self.next_copy();
                 self.deliver(&target, &mut source, target.identifier(), now);
             }
         }

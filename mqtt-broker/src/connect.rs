@@ -150,18 +150,23 @@ impl<H: Hooks> Broker<H> {
         reason: ReasonCode,
         now: Instant,
     ) {
+        let client = ClientInfo {
+            client_id: connect.client_id,
+            user_name: connect.user_name,
+            version: connect.version,
+        };
+        self.report_refused(index, client, reason);
+        self.refuse(index, reason, now);
+    }
+
+    fn report_refused(&mut self, index: ConnectionKey, client: ClientInfo<'_>, reason: ReasonCode) {
         if let Some(connection) = self.id(index) {
             self.hooks.observe(&Observation::Refused {
                 connection,
-                client: ClientInfo {
-                    client_id: connect.client_id,
-                    user_name: connect.user_name,
-                    version: connect.version,
-                },
+                client,
                 reason,
             });
         }
-        self.refuse(index, reason, now);
     }
 
     pub(crate) fn refuse(&mut self, index: ConnectionKey, reason: ReasonCode, now: Instant) {
@@ -234,8 +239,9 @@ impl<H: Hooks> Broker<H> {
             if let Some(session) = self.sessions.get_mut(key) {
                 drop(session.take_will(&mut self.will_bytes));
             }
-            self.end(index, Ending::ByBroker(ReasonCode::PacketTooLarge), now);
-            return;
+            let reason = ReasonCode::PacketTooLarge;
+            self.report_refused(index, client, reason);
+            return self.end(index, Ending::ConnectRefused(reason), now);
         }
         self.recount(index);
         self.schedule(index);
@@ -268,7 +274,7 @@ impl<H: Hooks> Broker<H> {
         if self.storage_is_refused()
             && (connect.will.is_some() || expiry > 0 && (known.is_none() || connect.clean_start))
         {
-            self.refuse(index, ReasonCode::QuotaExceeded, now);
+            self.refuse_client(index, connect, ReasonCode::QuotaExceeded, now);
             return None;
         }
         let connection = self.connections.get(index);

@@ -72,7 +72,9 @@ impl<H: Hooks> Broker<H> {
             {
                 self.forget_held(connection, withheld, from);
             }
-            let client_id = client_id.as_deref();
+            // A client whose CONNACK is too large for it has a session, but was not accepted.
+            let is_refused = matches!(ending, Ending::ConnectRefused(_));
+            let client_id = client_id.as_deref().filter(|_| !is_refused);
             self.report_end(connection, client_id, ending, is_link);
         }
         let Some(key) = key else { return };
@@ -88,8 +90,7 @@ impl<H: Hooks> Broker<H> {
     /// Forgets a message of a session without a connection that no receiver has. The client sends it again, unless it is at QoS 0.
     fn forget_message(&mut self, key: Option<SessionKey>, receipt: Option<Receipt>) {
         let Some(receipt) = receipt else {
-            let dropped = &mut self.statistics.publish_dropped;
-            *dropped = dropped.saturating_add(1);
+            self.count_dropped(1);
             return;
         };
         let session = key.and_then(|key| self.sessions.get_mut(key));

@@ -11,10 +11,12 @@ use mqtt_testing::packets::encode;
 const NOW: Instant = Instant::from_millis(0);
 const SIZE: usize = 16 << 10;
 
-/// Hooks that decide later on clients that begin with "wait", and note how connections ended.
+/// Hooks that decide later on clients that begin with "wait", and note who was refused and how connections ended.
 #[derive(Default)]
 struct Watching {
     endings: Vec<Ending>,
+    /// The clients that were refused.
+    refused: Vec<(String, ReasonCode)>,
 }
 
 impl Hooks for Watching {
@@ -31,8 +33,12 @@ impl Hooks for Watching {
     }
 
     fn observe(&mut self, observation: &Observation<'_>) {
-        if let Observation::Ended { ending, .. } = observation {
-            self.endings.push(*ending);
+        match observation {
+            Observation::Ended { ending, .. } => self.endings.push(*ending),
+            Observation::Refused { client, reason, .. } => {
+                self.refused.push((client.client_id.to_owned(), *reason));
+            }
+            _ => {}
         }
     }
 }
@@ -229,4 +235,9 @@ fn a_client_that_takes_no_connack_was_never_connected() {
         (1, 1)
     );
     assert_eq!(broker.outgoing(reader), b"", "no will");
+    // The host is told why, and that no client was connected.
+    let hooks = broker.hooks();
+    let reason = ReasonCode::PacketTooLarge;
+    assert_eq!(hooks.refused, vec![("narrow".to_owned(), reason); 3]);
+    assert_eq!(hooks.endings, [Ending::ConnectRefused(reason); 3]);
 }

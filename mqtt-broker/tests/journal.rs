@@ -7,7 +7,8 @@ use mqtt_broker::proto::{Packet, Publish, TopicName, Version};
 use mqtt_broker::records::broker::{Entry, NEVER, Session};
 use mqtt_broker::records::{Fault, Format, Kind, Machine, Record, Records};
 use mqtt_broker::{
-    Broker, ClientInfo, Config, ConnectionId, Hooks, Instant, Next, RestoreError, StorageFailure,
+    Broker, ClientInfo, Config, ConnectionId, Hooks, Instant, Next, Observation, RestoreError,
+    StorageFailure,
 };
 use mqtt_testing::laws::journal;
 use mqtt_testing::packets::encode;
@@ -18,6 +19,8 @@ struct Open {
     number: u128,
     /// Clients with a user name may not publish any more.
     denies_users: bool,
+    /// The client identifiers that were refused.
+    refused: Vec<String>,
 }
 
 impl Hooks for Open {
@@ -28,6 +31,12 @@ impl Hooks for Open {
 
     fn may_publish(&mut self, client: &ClientInfo<'_>, _: TopicName<'_>) -> bool {
         !self.denies_users || client.user_name.is_none()
+    }
+
+    fn observe(&mut self, observation: &Observation<'_>) {
+        if let Observation::Refused { client, .. } = observation {
+            self.refused.push(client.client_id.to_owned());
+        }
     }
 }
 
@@ -191,6 +200,7 @@ fn without_room_what_must_be_stored_is_refused() {
         b"\x10\x13\0\x04MQTT\x05\0\0\0\x05\x11\xFF\xFF\xFF\xFF\0\x01c",
     );
     assert_eq!(hears(&mut broker, third), b"\x20\x03\0\x97\0");
+    assert_eq!(broker.hooks().refused, ["c"]);
     // An existing subscription is granted again, a new one is not.
     say(&mut broker, old, SUBSCRIBE_311);
     say(&mut broker, old, b"\x82\x06\0\x02\0\x01u\x01");

@@ -150,7 +150,7 @@ def main():
     out = [
         "# Conformance",
         "",
-        "For each numbered statement of the standards: the functions that keep it, and the test that shows it.",
+        "These tables have, for each numbered statement of the standards, the functions that keep it and the test that shows it.",
         "`scripts/conformance.py` writes this file. CI checks that it is up to date, and that each statement that binds a client or a",
         "server has both. A function keeps a statement if a comment on it or in it cites the statement; behind \"see also\" are other",
         "items that cite it. The tests for a server run the broker over TCP on loopback, those for a client run the machine that all",

@@ -82,6 +82,8 @@ pub struct Connection<'c, 'b, T, C, S = ()> {
     timer: C,
     /// Whether bytes were written since the last flush.
     unflushed: bool,
+    /// The error of a step whose future was dropped while the session was stored.
+    failed: Option<SessionError>,
     #[cfg_attr(
         not(feature = "flash"),
         allow(dead_code, reason = "only a flash stores anything")
@@ -110,6 +112,7 @@ impl<'c, 'b, T: Read + Write, C: Timer> Connection<'c, 'b, T, C> {
             input: Input::new(input),
             timer,
             unflushed: false,
+            failed: None,
             storage: (),
         })
     }
@@ -126,6 +129,7 @@ impl<'c, 'b, T: Read + Write, C: Timer> Connection<'c, 'b, T, C> {
             input: self.input,
             timer: self.timer,
             unflushed: self.unflushed,
+            failed: self.failed,
             storage: flash,
         }
     }
@@ -149,8 +153,9 @@ impl<'b, T: Read + Write, C: Timer, S: Storage> Connection<'_, 'b, T, C, S> {
     /// The future can be dropped without a loss: the next call continues.
     ///
     /// # Errors
-    /// The connection is over. [`Self::disconnect`] still sends the reason to the server. The session is kept: packets that
-    /// are not acknowledged go out again on the next connection.
+    /// The connection is over, and the error says why, also if an event said so before: a server that refused or ended it need not
+    /// end the transport. Each further call returns an error as well. [`Self::disconnect`] still sends the reason to the server. The
+    /// session is kept: packets that are not acknowledged go out again on the next connection.
     pub async fn next(&mut self) -> Result<(Option<Event<'_>>, &mut Client<'b>), Error<T::Error>> {
         self.step(None).await
     }
@@ -173,23 +178,30 @@ impl<'b, T: Read + Write, C: Timer, S: Storage> Connection<'_, 'b, T, C, S> {
         &mut self,
         until: Option<Instant>,
     ) -> Result<(Option<Event<'_>>, &mut Client<'b>), Error<T::Error>> {
-        let waited = self.wait(until).await;
-        #[cfg(feature = "flash")]
-        if waited.is_err() {
-            self.storage.ended(self.client).await;
-        }
-        if !waited? {
-            return Ok((None, self.client));
-        }
-        let now = self.timer.now();
-        match self.input.step(self.client, now) {
-            Ok(event) => Ok((event, self.client)),
-            Err(violation) => {
-                #[cfg(feature = "flash")]
-                self.storage.ended(self.client).await;
-                Err(violation.into())
+        let waited = match self.failed {
+            Some(why) => Err(why.into()),
+            None => self.wait(until).await,
+        };
+        let why = match waited {
+            Ok(false) => return Ok((None, self.client)),
+            Ok(true) => {
+                let now = self.timer.now();
+                match self.input.step(self.client, now) {
+                    Ok(event) => return Ok((event, self.client)),
+                    Err(violation) => violation.into(),
+                }
             }
+            Err(why) => why,
+        };
+        #[cfg(feature = "flash")]
+        {
+            if let Error::Session(why) = why {
+                self.failed = Some(why);
+            }
+            self.storage.ended(self.client).await;
+            self.failed = None;
         }
+        Err(why)
     }
 
     /// Waits until the machine can do a step. Returns `false` if it is too late.
@@ -197,6 +209,9 @@ impl<'b, T: Read + Write, C: Timer, S: Storage> Connection<'_, 'b, T, C, S> {
         self.input.advance();
         self.send().await?;
         while self.input.wants_more(self.client) {
+            if self.client.is_closing() {
+                return Err(SessionError::Over(self.input.over).into());
+            }
             let now = self.timer.now();
             if until.is_some_and(|until| until <= now) {
                 return Ok(false);

@@ -129,8 +129,9 @@ impl<'b, T: Read + ReadReady + Write, C: Clock, S: Storage> Connection<'_, 'b, T
     /// answer while it holds the event. Writes, pings and keeps time meanwhile.
     ///
     /// # Errors
-    /// The connection is over. [`Self::disconnect`] still sends the reason to the server. The session is kept: packets that
-    /// are not acknowledged go out again on the next connection.
+    /// The connection is over, and the error says why, also if an event said so before: a server that refused or ended it need not
+    /// end the transport. Each further call returns an error as well. [`Self::disconnect`] still sends the reason to the server. The
+    /// session is kept: packets that are not acknowledged go out again on the next connection.
     #[allow(
         clippy::should_implement_trait,
         reason = "an iterator could not lend the event"
@@ -156,21 +157,19 @@ impl<'b, T: Read + ReadReady + Write, C: Clock, S: Storage> Connection<'_, 'b, T
         &mut self,
         until: Option<Instant>,
     ) -> Result<(Option<Event<'_>>, &mut Client<'b>), Error<T::Error>> {
-        let waited = self.wait(until);
-        if waited.is_err() {
-            self.storage.ended(self.client);
-        }
-        if !waited? {
-            return Ok((None, self.client));
-        }
-        let now = self.clock.now();
-        match self.input.step(self.client, now) {
-            Ok(event) => Ok((event, self.client)),
-            Err(violation) => {
-                self.storage.ended(self.client);
-                Err(violation.into())
+        let why = match self.wait(until) {
+            Ok(false) => return Ok((None, self.client)),
+            Ok(true) => {
+                let now = self.clock.now();
+                match self.input.step(self.client, now) {
+                    Ok(event) => return Ok((event, self.client)),
+                    Err(violation) => violation.into(),
+                }
             }
-        }
+            Err(why) => why,
+        };
+        self.storage.ended(self.client);
+        Err(why)
     }
 
     /// Waits until the machine can do a step. Returns `false` if it is too late.
@@ -178,6 +177,9 @@ impl<'b, T: Read + ReadReady + Write, C: Clock, S: Storage> Connection<'_, 'b, T
         self.input.advance();
         self.send()?;
         while self.input.wants_more(self.client) {
+            if self.client.is_closing() {
+                return Err(SessionError::Over(self.input.over).into());
+            }
             let now = self.clock.now();
             if until.is_some_and(|until| until <= now) {
                 return Ok(false);

@@ -1,3 +1,4 @@
+use mqtt_proto::ReasonCode;
 use mqtt_session::{Refused, Violation};
 
 /// Why a connection ended, or could not begin. The session is kept after each of them. Errors that are not those of the
@@ -24,6 +25,9 @@ pub enum SessionError {
     /// CONNECT cannot be written.
     #[error(transparent)]
     Refused(Refused),
+    /// The connection was over before this step, which waits for nothing more: a line without a carrier would be silent for ever.
+    #[error(transparent)]
+    Over(Over),
     /// A read returned no byte although there was room: the other side closed the transport.
     #[error("the server closed the connection")]
     EndOfFile,
@@ -34,6 +38,24 @@ pub enum SessionError {
     #[cfg(feature = "flash")]
     #[error(transparent)]
     Flash(crate::FlashError),
+}
+
+/// Why a connection was over before a step.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Over {
+    /// The server refused the connection with this reason, as [`Event::Refused`](mqtt_session::Event::Refused) reported. Those of
+    /// 3.1.1 are told as the reason codes of MQTT 5.
+    #[error("the server refused the connection: {0}")]
+    Refused(ReasonCode),
+    /// The server ended the connection with this reason, as [`Event::Disconnected`](mqtt_session::Event::Disconnected) reported.
+    #[error("the server ended the connection: {0}")]
+    Disconnected(ReasonCode),
+    /// This side ended it: [`Client::disconnect`](mqtt_session::Client::disconnect) was called and DISCONNECT is written, or an
+    /// earlier step returned an error.
+    #[error("the connection was ended before")]
+    Closed,
 }
 
 #[cfg(feature = "flash")]

@@ -4,12 +4,16 @@ use core::mem;
 
 use mqtt_session::{Client, Event, Instant, Violation};
 
+use crate::Over;
+
 #[derive(Debug)]
 pub(crate) struct Input<'c> {
     bytes: &'c mut [u8],
     filled: usize,
     /// Bytes at the front that the last event borrowed.
     consumed: usize,
+    /// Why the connection is over, if it is.
+    pub(crate) over: Over,
 }
 
 impl<'c> Input<'c> {
@@ -18,6 +22,7 @@ impl<'c> Input<'c> {
             bytes,
             filled: 0,
             consumed: 0,
+            over: Over::Closed,
         }
     }
 
@@ -64,6 +69,11 @@ impl<'c> Input<'c> {
         // Without an event the next call writes what is outgoing first.
         let (event, consumed) = client.receive_from(bytes, full, now)?;
         self.consumed = consumed;
+        match &event {
+            Some(Event::Refused(connack)) => self.over = Over::Refused(connack.reason),
+            Some(Event::Disconnected(packet)) => self.over = Over::Disconnected(packet.reason),
+            _ => {}
+        }
         Ok(event)
     }
 

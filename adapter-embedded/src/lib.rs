@@ -18,7 +18,7 @@ mod input;
 mod time;
 
 pub use buffers::Buffers;
-pub use error::{Error, SessionError};
+pub use error::{Error, Over, SessionError};
 #[cfg(feature = "flash")]
 pub use flash::FlashError;
 pub use halves::{Halves, Patient};

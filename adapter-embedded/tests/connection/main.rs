@@ -10,5 +10,6 @@ mod formats;
 mod hex;
 #[cfg(feature = "flash")]
 mod nor;
+mod over;
 #[cfg(feature = "flash")]
 mod wear;

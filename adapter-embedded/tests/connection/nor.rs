@@ -8,8 +8,6 @@ use embedded_storage::nor_flash::{
 };
 use embedded_storage_async::nor_flash as asynch;
 
-const WORD: usize = 4;
-
 /// An erase has this many parts of a page, and is interrupted after any of them.
 const PARTS: usize = 4;
 
@@ -21,11 +19,11 @@ struct Inner {
     erased: usize,
 }
 
-/// The flash, with pages of `PAGE` bytes. Clones are the same one.
+/// The flash, with pages of `PAGE` bytes and words of `WORD` bytes. Clones are the same one.
 #[derive(Clone)]
-pub(crate) struct Nor<const PAGE: usize = 256>(Rc<RefCell<Inner>>);
+pub(crate) struct Nor<const PAGE: usize = 256, const WORD: usize = 4>(Rc<RefCell<Inner>>);
 
-impl<const PAGE: usize> Nor<PAGE> {
+impl<const PAGE: usize, const WORD: usize> Nor<PAGE, WORD> {
     pub(crate) fn new(pages: usize) -> Self {
         Self::with(vec![0xFF; pages * PAGE])
     }
@@ -79,11 +77,11 @@ impl Inner {
     }
 }
 
-impl<const PAGE: usize> ErrorType for Nor<PAGE> {
+impl<const PAGE: usize, const WORD: usize> ErrorType for Nor<PAGE, WORD> {
     type Error = NorFlashErrorKind;
 }
 
-impl<const PAGE: usize> ReadNorFlash for Nor<PAGE> {
+impl<const PAGE: usize, const WORD: usize> ReadNorFlash for Nor<PAGE, WORD> {
     const READ_SIZE: usize = 1;
 
     fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), NorFlashErrorKind> {
@@ -101,7 +99,7 @@ impl<const PAGE: usize> ReadNorFlash for Nor<PAGE> {
     }
 }
 
-impl<const PAGE: usize> NorFlash for Nor<PAGE> {
+impl<const PAGE: usize, const WORD: usize> NorFlash for Nor<PAGE, WORD> {
     const WRITE_SIZE: usize = WORD;
     const ERASE_SIZE: usize = PAGE;
 
@@ -145,7 +143,7 @@ impl<const PAGE: usize> NorFlash for Nor<PAGE> {
 }
 
 /// The same for a device that awaits its flash.
-impl<const PAGE: usize> asynch::ReadNorFlash for Nor<PAGE> {
+impl<const PAGE: usize, const WORD: usize> asynch::ReadNorFlash for Nor<PAGE, WORD> {
     const READ_SIZE: usize = 1;
 
     async fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), NorFlashErrorKind> {
@@ -157,7 +155,7 @@ impl<const PAGE: usize> asynch::ReadNorFlash for Nor<PAGE> {
     }
 }
 
-impl<const PAGE: usize> asynch::NorFlash for Nor<PAGE> {
+impl<const PAGE: usize, const WORD: usize> asynch::NorFlash for Nor<PAGE, WORD> {
     const WRITE_SIZE: usize = WORD;
     const ERASE_SIZE: usize = PAGE;
 
@@ -167,5 +165,41 @@ impl<const PAGE: usize> asynch::NorFlash for Nor<PAGE> {
 
     async fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), NorFlashErrorKind> {
         NorFlash::write(self, offset, bytes)
+    }
+}
+
+/// A flash whose writes and erases are pending once, when they have done their work.
+pub(crate) struct Slow(pub(crate) Nor);
+
+impl ErrorType for Slow {
+    type Error = NorFlashErrorKind;
+}
+
+impl asynch::ReadNorFlash for Slow {
+    const READ_SIZE: usize = 1;
+
+    async fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), NorFlashErrorKind> {
+        ReadNorFlash::read(&mut self.0, offset, bytes)
+    }
+
+    fn capacity(&self) -> usize {
+        ReadNorFlash::capacity(&self.0)
+    }
+}
+
+impl asynch::NorFlash for Slow {
+    const WRITE_SIZE: usize = <Nor as NorFlash>::WRITE_SIZE;
+    const ERASE_SIZE: usize = <Nor as NorFlash>::ERASE_SIZE;
+
+    async fn erase(&mut self, from: u32, to: u32) -> Result<(), NorFlashErrorKind> {
+        let done = NorFlash::erase(&mut self.0, from, to);
+        futures_lite::future::yield_now().await;
+        done
+    }
+
+    async fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), NorFlashErrorKind> {
+        let done = NorFlash::write(&mut self.0, offset, bytes);
+        futures_lite::future::yield_now().await;
+        done
     }
 }

@@ -33,10 +33,12 @@ impl<F: NorFlash, const RECORD: usize, const ENTRIES: usize> Flash<F, RECORD, EN
         Store::new(flash, range).map(Self)
     }
 
-    /// Restores a client from the flash, before its first connection, and starts its journal. Returns whether there is a session;
-    /// if not, the first CONNECT should ask for a clean start, because the server may have a session that this side lost (5
-    /// \[MQTT-3.2.2-4\]). With MQTT 3.1.1 it should not: a session that begins with a clean start ends with its connection there.
-    /// The client needs the memory of [`Lent::journal`](mqtt_session::Lent::journal).
+    /// Restores a client from the flash, before its first connection, and starts its journal. Returns whether there is a session that
+    /// goes on. If not, the first CONNECT should ask for a clean start, because the server may have a session that this side lost (5
+    /// \[MQTT-3.2.2-4\]), or because an earlier clean start was not answered. With MQTT 3.1.1 it should ask for one only if
+    /// [`Client::must_start_clean`] returns `true`: a session that begins with a clean start ends with its connection there. With MQTT 5
+    /// CONNECT needs a session expiry interval, or the server's session ends with the connection. The client needs the memory of
+    /// [`Lent::journal`](mqtt_session::Lent::journal).
     ///
     /// # Errors
     /// What is stored cannot be read or does not fit the memory of the client, which must not be used then. After

@@ -26,7 +26,7 @@ use crate::blocking::Storage;
 /// ```
 /// # use embedded_io::{Read, ReadReady, Write};
 /// # use embedded_storage::nor_flash::NorFlash;
-/// use mqtt_embedded::proto::{Connect, Version};
+/// use mqtt_embedded::proto::{Connect, Property, Version};
 /// use mqtt_embedded::session::Config;
 /// use mqtt_embedded::{Buffers, Clock, Error, blocking::{Connection, Flash}};
 ///
@@ -39,7 +39,12 @@ use crate::blocking::Storage;
 ///     let mut buffers = Buffers::<256, 320, 512, 8, 512>::with_journal();
 ///     let (mut client, input) = buffers.client(Config::default());
 ///     let has_session = flash.restore(&mut client)?;
-///     let connect = Connect { clean_start: !has_session, ..Connect::new(Version::V5, "pump-7") };
+///     let expiry = [Property::SessionExpiryInterval(86_400)]; // in seconds
+///     let connect = Connect {
+///         clean_start: !has_session,
+///         properties: (&expiry).into(),
+///         ..Connect::new(Version::V5, "pump-7")
+///     };
 ///     let connection = Connection::new(uart, &mut client, input, clock, &connect)?;
 ///     let mut connection = connection.with_flash(&mut flash);
 ///     loop {
@@ -61,10 +66,12 @@ impl<F: NorFlash, const RECORD: usize, const ENTRIES: usize> Flash<F, RECORD, EN
         Store::new(Blocking(flash), range).map(Self)
     }
 
-    /// Restores a client from the flash, before its first connection, and starts its journal. Returns whether there is a session;
-    /// if not, the first CONNECT should ask for a clean start, because the server may have a session that this side lost (5
-    /// \[MQTT-3.2.2-4\]). With MQTT 3.1.1 it should not: a session that begins with a clean start ends with its connection there.
-    /// The client needs the memory of [`Lent::journal`](mqtt_session::Lent::journal).
+    /// Restores a client from the flash, before its first connection, and starts its journal. Returns whether there is a session that
+    /// goes on. If not, the first CONNECT should ask for a clean start, because the server may have a session that this side lost (5
+    /// \[MQTT-3.2.2-4\]), or because an earlier clean start was not answered. With MQTT 3.1.1 it should ask for one only if
+    /// [`Client::must_start_clean`] returns `true`: a session that begins with a clean start ends with its connection there. With MQTT 5
+    /// CONNECT needs a session expiry interval, or the server's session ends with the connection. The client needs the memory of
+    /// [`Lent::journal`](mqtt_session::Lent::journal).
     ///
     /// # Errors
     /// What is stored cannot be read or does not fit the memory of the client, which must not be used then. After

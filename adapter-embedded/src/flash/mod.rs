@@ -146,7 +146,7 @@ impl<F: NorFlash, const RECORD: usize, const ENTRIES: usize> Store<F, RECORD, EN
         })
     }
 
-    /// Starts the journal of a client, and gives it the records of an earlier run. Returns whether it has a session.
+    /// Starts the journal of a client, and gives it the records of an earlier run. Returns whether it has a session that goes on.
     pub(crate) async fn restore(&mut self, client: &mut Client<'_>) -> Result<bool, FlashError> {
         client.start_journal();
         self.find_places().await?;
@@ -159,7 +159,8 @@ impl<F: NorFlash, const RECORD: usize, const ENTRIES: usize> Store<F, RECORD, EN
                 client.restore(&record).map_err(FlashError::Record)?;
             }
         }
-        let has_session = client.restored().is_some();
+        // A clean start that was never answered must be asked for again.
+        let goes_on = client.restored().is_some() && !client.must_start_clean();
         for index in 0..ENTRIES {
             if self.places.get(index) != Some(&Place::Free)
                 && let Some(bytes) = fetch(&mut self.map, &mut self.buffer, index).await?
@@ -170,7 +171,7 @@ impl<F: NorFlash, const RECORD: usize, const ENTRIES: usize> Store<F, RECORD, EN
             }
         }
         self.store(client).await?;
-        Ok(has_session)
+        Ok(goes_on)
     }
 
     pub(crate) async fn erase(&mut self) -> Result<(), FlashError> {

@@ -12,4 +12,6 @@ mod hex;
 mod nor;
 mod over;
 #[cfg(feature = "flash")]
+mod restarts;
+#[cfg(feature = "flash")]
 mod wear;

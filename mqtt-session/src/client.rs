@@ -297,6 +297,16 @@ impl<'m> Client<'m> {
         self.engine.start_journal(machine);
     }
 
+    /// Sets the length in bytes of the longest record that can be stored; 0 is without limit. What would need a longer one is refused
+    /// with [`Refused::TooLarge`]: messages at QoS 1 and 2 in [`Self::publish`], client identifiers in [`Self::connect`], and notes.
+    /// The record of a message is at most 22 bytes longer than its packet. Call it after [`Self::start_journal`].
+    #[cfg(feature = "journal")]
+    pub fn limit_records(&mut self, longest: usize) {
+        if let Some(journal) = &mut self.engine.journal {
+            journal.longest = longest;
+        }
+    }
+
     /// Appends a record of the machine around this client to [`Self::journal`]. [`Self::restore`] does not take it.
     #[cfg(feature = "journal")]
     pub fn record(&mut self, record: &mqtt_journal::Record<'_>) {
@@ -330,10 +340,11 @@ impl<'m> Client<'m> {
         Ok(())
     }
 
-    /// Stores a note with a message that cannot be acknowledged any more, since its session ended.
+    /// Stores a note with a message that cannot be acknowledged any more, since its session ended. A note that is too long for
+    /// [`Self::acknowledge_with`] is cut.
     #[cfg(feature = "journal")]
     pub fn store_note(&mut self, id: mqtt_proto::PacketId, note: &[u8]) {
-        let note = note.get(..mqtt_journal::MAX_NOTE).unwrap_or(note);
+        let note = note.get(..self.engine.longest_note()).unwrap_or(note);
         self.engine.store_note(&mut self.memory, id, note);
     }
 

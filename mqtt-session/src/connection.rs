@@ -66,9 +66,7 @@ impl Engine {
         if self.must_start_clean && !connect.clean_start {
             return Err(Refused::MustStartClean);
         }
-        if !self.connect_record_fits(m, connect.client_id) {
-            return Err(Refused::Full);
-        }
+        self.check_connect_record(m, connect.client_id)?;
         self.open(m, connect.version, now);
         let link = &mut self.link;
         link.client = fingerprint(connect.client_id.as_bytes());

@@ -99,17 +99,16 @@ impl Engine {
         m: &Memory<'_>,
         message: &Message<'_>,
     ) -> Result<(), Refused> {
-        if self.journal.as_ref().is_none_or(|j| j.is_of_server()) {
+        let Some(journal) = self.journal.as_ref().filter(|j| !j.is_of_server()) else {
             return Ok(());
-        }
+        };
+        let lent = m.lent_journal();
+        let max = lent.map_or(usize::MAX, |lent| journal.log.longest(lent.len()));
+        let max = max.min(journal.most_in_record());
         let mut len = message.payload.len();
-        if let Some(lent) = m.lent_journal() {
+        if max != usize::MAX {
             let publish = prepare(message, PacketId::FIRST);
             len = packet_len(&publish, self.session.version)?;
-            let max = self
-                .journal
-                .as_ref()
-                .map_or(0, |j| j.log.longest(lent.len()));
             check_size(len, max)?;
         }
         if self.record_fits(m, len) {
@@ -125,9 +124,20 @@ impl Engine {
     }
 
     /// Returns whether CONNECT can be recorded.
-    pub(crate) fn connect_record_fits(&self, m: &Memory<'_>, client_id: &str) -> bool {
-        self.journal.is_none()
-            || Log::client_id_fits(m, client_id) && self.record_fits(m, client_id.len())
+    pub(crate) fn check_connect_record(
+        &self,
+        m: &Memory<'_>,
+        client_id: &str,
+    ) -> Result<(), Refused> {
+        let Some(journal) = &self.journal else {
+            return Ok(());
+        };
+        check_size(client_id.len(), journal.most_in_record())?;
+        if Log::client_id_fits(m, client_id) && self.record_fits(m, client_id.len()) {
+            Ok(())
+        } else {
+            Err(Refused::Full)
+        }
     }
 
     /// Returns how many of the outgoing bytes may be sent before more records are stored.

@@ -51,8 +51,12 @@ impl Engine {
     }
 
     #[allow(clippy::unused_self, reason = "as with the feature")]
-    pub(crate) const fn connect_record_fits(&self, _: &Memory<'_>, _: &str) -> bool {
-        true
+    pub(crate) const fn check_connect_record(
+        &self,
+        _: &Memory<'_>,
+        _: &str,
+    ) -> Result<(), Refused> {
+        Ok(())
     }
 
     #[allow(clippy::unused_self, reason = "as with the feature")]

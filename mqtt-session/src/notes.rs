@@ -10,6 +10,8 @@ use crate::engine::Engine;
 use crate::error::Refused;
 use crate::event::Receipt;
 use crate::memory::Memory;
+#[cfg(feature = "by-hand")]
+use crate::outgoing::check_size;
 use crate::state::journal::Journal;
 use crate::state::note::LastNote;
 
@@ -45,10 +47,7 @@ impl Engine {
         receipt: Receipt,
         note: &[u8],
     ) -> Result<(), Refused> {
-        if note.len() > MAX_NOTE {
-            let (len, max) = (note.len(), MAX_NOTE);
-            return Err(Refused::TooLarge { len, max });
-        }
+        check_size(note.len(), self.longest_note())?;
         let qos2 = self
             .awaits_acknowledgement(m, receipt)
             .ok_or(Refused::NothingToAcknowledge)?;
@@ -105,6 +104,12 @@ impl Engine {
         {
             journal.write(m, &Entry::Received(before.id, None));
         }
+    }
+
+    /// Returns the length of the longest note whose record can be stored.
+    pub(crate) fn longest_note(&self) -> usize {
+        let journal = self.journal.as_ref();
+        journal.map_or(MAX_NOTE, |journal| journal.most_in_record().min(MAX_NOTE))
     }
 
     pub(crate) fn note(&self) -> Option<&[u8]> {

@@ -11,14 +11,17 @@ use crate::asynch::Storage;
 
 /// The session of a client in a range of a NOR flash: it survives a reset and a power cut.
 ///
-/// * `RECORD`: bytes of the longest record, which is the packet of a message and 32 more.
+/// * `RECORD`: bytes of the longest record, which is the packet of a message and 32 more, rounded up to words of the flash. What needs a
+///   longer record, or one that does not fit a page, is refused with [`Refused::TooLarge`](mqtt_session::Refused::TooLarge).
 /// * `ENTRIES`: how many records there may be at once: three, and one for each of the slots of both directions. At most 255.
 ///
 /// After [`Self::restore`], [`Client::set_durable`] with `Durable::WhenOffline` lets most messages at QoS 1 never touch the flash: they are
 /// stored if their acknowledgement takes long, or when the connection ends. A reset while it is up loses those that are younger.
 ///
-/// The range needs two pages at least; with more, pages are erased less often. What was written by a later major version of
-/// `sequential-storage` may not be readable: erase the range then.
+/// The range needs two pages at least; with more, pages are erased less often. All records must fit the pages but one: those of messages
+/// to the server take their packets and at most 36 bytes each, those from the server at most 20 each, and those of session and note 160
+/// and the client identifier (with words of 4 bytes). At the end of each page up to `RECORD` bytes may be unused. What was written by a
+/// later major version of `sequential-storage` may not be readable: erase the range then.
 ///
 /// A future may be dropped: the records that it did not store are stored by the next call.
 #[derive(Debug)]

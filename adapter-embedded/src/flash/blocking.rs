@@ -14,14 +14,17 @@ use crate::blocking::Storage;
 
 /// The session of a client in a range of a NOR flash: it survives a reset and a power cut.
 ///
-/// * `RECORD`: bytes of the longest record, which is the packet of a message and 32 more.
+/// * `RECORD`: bytes of the longest record, which is the packet of a message and 32 more, rounded up to words of the flash. What needs a
+///   longer record, or one that does not fit a page, is refused with [`Refused::TooLarge`](mqtt_session::Refused::TooLarge).
 /// * `ENTRIES`: how many records there may be at once: three, and one for each of the slots of both directions. At most 255.
 ///
 /// After [`Self::restore`], [`Client::set_durable`] with `Durable::WhenOffline` lets most messages at QoS 1 never touch the flash: they are
 /// stored if their acknowledgement takes long, or when the connection ends. A reset while it is up loses those that are younger.
 ///
-/// The range needs two pages at least; with more, pages are erased less often. What was written by a later major version of
-/// `sequential-storage` may not be readable: erase the range then.
+/// The range needs two pages at least; with more, pages are erased less often. All records must fit the pages but one: those of messages
+/// to the server take their packets and at most 36 bytes each, those from the server at most 20 each, and those of session and note 160
+/// and the client identifier (with words of 4 bytes). At the end of each page up to `RECORD` bytes may be unused. What was written by a
+/// later major version of `sequential-storage` may not be readable: erase the range then.
 ///
 /// ```
 /// # use embedded_io::{Read, ReadReady, Write};
@@ -35,7 +38,7 @@ use crate::blocking::Storage;
 ///     clock: impl Clock,
 ///     flash: impl NorFlash,
 /// ) -> Result<(), Error<T::Error>> {
-///     let mut flash = Flash::<_, 256, 19>::new(flash, 0x7_0000..0x8_0000)?;
+///     let mut flash = Flash::<_, 288, 19>::new(flash, 0x7_0000..0x8_0000)?;
 ///     let mut buffers = Buffers::<256, 320, 512, 8, 512>::with_journal();
 ///     let (mut client, input) = buffers.client(Config::default());
 ///     let has_session = flash.restore(&mut client)?;

@@ -112,6 +112,18 @@ impl Place {
     }
 }
 
+/// The header of an item and the length of the longest one in `sequential-storage`.
+const ITEM_HEADER: usize = 8;
+const MAX_ITEM: usize = 65_535;
+
+const fn min(a: usize, b: usize) -> usize {
+    if a < b { a } else { b }
+}
+
+const fn max(a: usize, b: usize) -> usize {
+    if a > b { a } else { b }
+}
+
 type Map<F> = MapStorage<u8, F, Cache<Uncached, Uncached, Uncached, u8>>;
 
 /// Some flash controllers read from words only.
@@ -146,9 +158,19 @@ impl<F: NorFlash, const RECORD: usize, const ENTRIES: usize> Store<F, RECORD, EN
         })
     }
 
+    /// The longest record that can be stored and read again. With its key it takes whole words of the buffer, and of a page beside
+    /// two words and the header of the item.
+    const LONGEST: usize = {
+        let word = max(max(F::WRITE_SIZE, F::READ_SIZE), 1);
+        let in_page = F::ERASE_SIZE.saturating_sub(2 * word + ITEM_HEADER.next_multiple_of(word));
+        let bytes = min(min(RECORD, in_page), MAX_ITEM);
+        (bytes - bytes % word).saturating_sub(1)
+    };
+
     /// Starts the journal of a client, and gives it the records of an earlier run. Returns whether it has a session that goes on.
     pub(crate) async fn restore(&mut self, client: &mut Client<'_>) -> Result<bool, FlashError> {
         client.start_journal();
+        client.limit_records(Self::LONGEST);
         self.find_places().await?;
         let mut last = None;
         while let Some(index) = self.next_place(last) {
@@ -218,7 +240,7 @@ impl<F: NorFlash, const RECORD: usize, const ENTRIES: usize> Store<F, RECORD, EN
     async fn put(&mut self, index: usize, place: Place, value: &[u8]) -> Result<(), FlashError> {
         let key = u8::try_from(index).map_err(|_| FlashError::Full)?;
         let slot = self.places.get_mut(index).ok_or(FlashError::Full)?;
-        if value.len() >= RECORD {
+        if value.len() > Self::LONGEST {
             return Err(FlashError::TooLong);
         }
         self.map

@@ -1,12 +1,14 @@
 //! A device that is reset between two packets, and what its flash has then.
 
 use mqtt_embedded::blocking::{Connection, Flash};
-use mqtt_embedded::proto::{Connect, Version};
-use mqtt_embedded::session::{Config, Event};
+use mqtt_embedded::proto::{Connect, QoS, Version};
+use mqtt_embedded::session::{Acknowledge, Config, Event, Instant, Refused, Step};
 use mqtt_embedded::{Buffers, Error};
 
-use crate::far::{Far, Time, connect};
+use crate::far::{Far, TOPIC, Time, connect, message};
 use crate::nor::Nor;
+
+const NOW: Instant = Instant::from_millis(0);
 
 type Memory = Buffers<64, 192, 192, 4, 280>;
 
@@ -59,4 +61,82 @@ fn a_device_that_was_reset_before_connack_connects() {
     assert_eq!(start(&nor, &far, &time, true), Ok(true));
     assert_eq!(start(&nor, &far, &time, false), Ok(true));
     assert_eq!(start(&nor, &far, &time, true), Ok(true));
+}
+
+/// Publishes messages of all lengths to a flash for records of `RECORD` bytes, and reads them back. Returns the length of the longest
+/// packet that was accepted.
+fn longest<const RECORD: usize, const PAGE: usize, const WORD: usize>() -> usize {
+    let mut longest = 0;
+    for len in 0..300 {
+        let nor = Nor::<PAGE, WORD>::new(6);
+        let payload = vec![b'x'; len];
+        let mut refused = None;
+        for is_first in [true, false] {
+            let mut flash = Flash::<_, RECORD, 19>::new(nor.clone(), 0..nor.pages()).unwrap();
+            let mut buffers = Buffers::<256, 400, 512, 8, 512>::with_journal();
+            let (mut client, _) = buffers.client(Config::default());
+            flash.restore(&mut client).unwrap();
+            if is_first {
+                let published = client.publish(&message(QoS::AtLeastOnce, &payload), NOW);
+                refused = published.err();
+            } else {
+                assert_eq!(client.pending(), usize::from(refused.is_none()));
+            }
+            flash.store(&mut client).unwrap();
+        }
+        let packet = len + TOPIC.as_str().len() + if len < 121 { 6 } else { 7 };
+        match refused {
+            None => longest = packet,
+            Some(Refused::TooLarge { len, max }) => assert_eq!((len, max), (packet, longest)),
+            Some(other) => panic!("{other}"),
+        }
+    }
+    longest
+}
+
+/// What cannot be stored and read again is refused: the record of a message takes whole words of the buffer and of a page.
+#[test]
+fn messages_that_the_flash_cannot_store_are_refused() {
+    assert_eq!(longest::<256, 4096, 4>(), 233);
+    assert_eq!(longest::<288, 4096, 4>(), 265);
+    assert_eq!(longest::<141, 4096, 16>(), 105);
+    assert_eq!(longest::<141, 4096, 32>(), 105);
+    // A page has two words beside its items, and an item has a header.
+    assert_eq!(longest::<288, 256, 4>(), 256 - 8 - 8 - 1 - 22);
+}
+
+/// The same holds for the other records: those of the session and of notes.
+#[test]
+fn identifiers_and_notes_that_the_flash_cannot_store_are_refused() {
+    let nor: Nor = Nor::new(3);
+    let mut flash = Flash::<_, 64, 11>::new(nor.clone(), 0..nor.pages()).unwrap();
+    let mut buffers = Buffers::<64, 192, 192, 4, 640>::with_journal();
+    let mut config = Config::default();
+    config.acknowledge = Acknowledge::ByHand;
+    let (mut client, _) = buffers.client(config);
+    flash.restore(&mut client).unwrap();
+    let id = "x".repeat(42);
+    let max = 41;
+    let refused = client.connect(&Connect::new(Version::V311, &id), NOW);
+    assert_eq!(refused, Err(Refused::TooLarge { len: 42, max }));
+    let accepted = client.connect(&Connect::new(Version::V311, &id[1..]), NOW);
+    assert_eq!(accepted, Ok(()));
+    flash.store(&mut client).unwrap();
+    client.sent(client.outgoing().len());
+    client.receive(b"\x20\x02\0\0", NOW).unwrap();
+    let Ok(Step::Packet {
+        event: Some(Event::Message(received)),
+        ..
+    }) = client.receive(b"\x34\x06\0\x01t\0\x09x", NOW)
+    else {
+        panic!("no message");
+    };
+    let (receipt, note) = (received.receipt.unwrap(), [7; 42]);
+    let refused = client.acknowledge_with(receipt, &note, NOW);
+    assert_eq!(refused, Err(Refused::TooLarge { len: 42, max }));
+    assert_eq!(client.acknowledge_with(receipt, &note[1..], NOW), Ok(()));
+    flash.store(&mut client).unwrap();
+    client.store_note(mqtt_embedded::proto::PacketId::FIRST, &note);
+    flash.store(&mut client).unwrap();
+    assert_eq!(client.note(), Some(&note[1..]));
 }

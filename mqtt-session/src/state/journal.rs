@@ -13,6 +13,10 @@ use super::log::{Barriers, Log, Needless};
 use super::note::LastNote;
 use crate::memory::Memory;
 
+/// The longest record beside a packet, a note or a client identifier: that of a message has its length in at most 4 bytes, 10 bytes of
+/// kind and key, and 8 of its value.
+const BESIDE: usize = 22;
+
 /// The journal is on the heap, because most machines have none.
 #[cfg(feature = "alloc")]
 pub(crate) type Boxed = alloc::boxed::Box<Journal>;
@@ -36,6 +40,8 @@ pub(crate) struct Journal {
     pub(crate) clean: bool,
     /// The order number of the last message that took an identifier.
     pub(crate) last: u64,
+    /// The length of the longest record that can be stored; 0 is without limit.
+    pub(crate) longest: usize,
     /// The machine that the first record names.
     pub(crate) machine: Option<Machine>,
     /// The note that the program stored with its last acknowledgement.
@@ -89,6 +95,14 @@ impl Journal {
         // A record without room is not stored, so the packets that wait for it are never sent.
         self.log.append(m, len, write);
         self.written = self.written.saturating_add(u64::from(to_u32(len)));
+    }
+
+    /// Returns how long the packet, the note or the client identifier in a record may be.
+    pub(crate) const fn most_in_record(&self) -> usize {
+        match self.longest {
+            0 => usize::MAX,
+            longest => longest.saturating_sub(BESIDE),
+        }
     }
 
     pub(crate) fn machine(&self) -> Machine {

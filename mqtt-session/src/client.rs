@@ -441,6 +441,15 @@ impl<'m> Client<'m> {
         self.engine.is_needed(&self.memory, record)
     }
 
+    /// Returns whether a stored record of a message from the server with this packet identifier is still needed, as
+    /// [`Self::needs_record`] does. It may be asked at any time: a session that is lost deletes no records of the messages that were
+    /// half received in it.
+    #[cfg(feature = "journal")]
+    #[must_use]
+    pub fn needs_received(&self, id: u16) -> bool {
+        self.engine.needs_received(&self.memory, id)
+    }
+
     /// Assumes that this client has the session of `client_id`, with nothing unfinished. Without this call, a client that has
     /// just been made must close the connection when an MQTT 5 server has session present (5 \[MQTT-3.2.2-4\]). A client that
     /// only receives, and has kept nothing, can make this call.

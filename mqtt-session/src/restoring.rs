@@ -223,12 +223,15 @@ impl Engine {
                 let slot = index.and_then(|index| self.slots(m).get(index));
                 slot.is_some_and(|slot| slot.token().number == number)
             }
-            Ok(Some(Entry::Received(id, _))) => {
-                let note = self.journal.as_ref().and_then(|j| j.note.as_ref());
-                self.holds(m, id.get()) || note.is_some_and(|note| note.id == id)
-            }
+            Ok(Some(Entry::Received(id, _))) => self.needs_received(m, id.get()),
             _ => true,
         }
+    }
+
+    /// Returns whether the record of a received message, or its note, is still needed.
+    pub(crate) fn needs_received(&self, m: &Memory<'_>, id: u16) -> bool {
+        let note = self.journal.as_ref().and_then(|j| j.note.as_ref());
+        self.holds(m, id) || note.is_some_and(|note| note.id.get() == id)
     }
 
     /// Returns the client identifier of the session that was restored.

@@ -209,14 +209,20 @@ impl<F: NorFlash, const RECORD: usize, const ENTRIES: usize> Store<F, RECORD, EN
                 return Err(FlashError::Damaged);
             };
             let bytes = client.journal().get(..records.consumed());
-            self.write(&record, bytes.unwrap_or_default()).await?;
+            let bytes = bytes.unwrap_or_default();
+            self.write(client, &record, bytes).await?;
             let len = records.consumed();
             client.stored(len);
         }
         Ok(())
     }
 
-    async fn write(&mut self, record: &Record<'_>, bytes: &[u8]) -> Result<(), FlashError> {
+    async fn write(
+        &mut self,
+        client: &Client<'_>,
+        record: &Record<'_>,
+        bytes: &[u8],
+    ) -> Result<(), FlashError> {
         let place = Place::of(record).ok_or(FlashError::Damaged)?;
         let has = |wanted: Place| move |(_, place): &(usize, &Place)| **place == wanted;
         let mut places = self.places.iter().enumerate();
@@ -225,16 +231,21 @@ impl<F: NorFlash, const RECORD: usize, const ENTRIES: usize> Store<F, RECORD, EN
             Place::Session => Some(1),
             _ => places.find(has(place)).map(|(index, _)| index),
         };
-        match (known, record.value) {
-            (None, None) => Ok(()),
-            (Some(index), None) => self.put(index, Place::Free, &[]).await,
-            (Some(index), Some(_)) => self.put(index, place, bytes).await,
+        let (index, is, bytes) = match (known, record.value) {
+            (None, None) => return Ok(()),
+            (Some(index), None) => (index, Place::Free, &[][..]),
+            (Some(index), Some(_)) => (index, place, bytes),
             (None, Some(_)) => {
-                let mut free = self.places.iter().enumerate().skip(2);
-                let (index, _) = free.find(has(Place::Free)).ok_or(FlashError::Full)?;
-                self.put(index, place, bytes).await
+                // A session that is lost deletes no records of messages that were half received in it.
+                let needless = |(_, place): &(usize, &Place)| matches!(place, Place::Received(id) if !client.needs_received(*id));
+                let mut places = self.places.iter().enumerate().skip(2);
+                let free = places.clone().find(has(Place::Free));
+                let free = free.or_else(|| places.find(needless));
+                let (index, _) = free.ok_or(FlashError::Full)?;
+                (index, place, bytes)
             }
-        }
+        };
+        self.put(index, is, bytes).await
     }
 
     async fn put(&mut self, index: usize, place: Place, value: &[u8]) -> Result<(), FlashError> {

@@ -2,12 +2,15 @@
 
 use mqtt_embedded::blocking::{Connection, Flash};
 use mqtt_embedded::proto::{Connect, QoS, Version};
-use mqtt_embedded::session::{Acknowledge, Config, Event, Instant, Refused, Step};
-use mqtt_embedded::{Buffers, Error};
+use mqtt_embedded::session::{
+    Acknowledge, Client, Config, Event, Instant, Outgoing, Refused, Step,
+};
+use mqtt_embedded::{Buffers, Error, FlashError};
 
 use crate::far::{Far, TOPIC, Time, connect, message};
 use crate::nor::Nor;
 
+const VERSIONS: [Version; 2] = [Version::V311, Version::V5];
 const NOW: Instant = Instant::from_millis(0);
 
 type Memory = Buffers<64, 192, 192, 4, 280>;
@@ -61,6 +64,15 @@ fn a_device_that_was_reset_before_connack_connects() {
     assert_eq!(start(&nor, &far, &time, true), Ok(true));
     assert_eq!(start(&nor, &far, &time, false), Ok(true));
     assert_eq!(start(&nor, &far, &time, true), Ok(true));
+}
+
+/// Sends what is outgoing, after its records are stored.
+fn send(client: &mut Client<'_>, flash: &mut Records) {
+    flash.store(client).unwrap();
+    while !client.outgoing().is_empty() {
+        let sent = client.outgoing().len();
+        client.sent(sent);
+    }
 }
 
 /// Publishes messages of all lengths to a flash for records of `RECORD` bytes, and reads them back. Returns the length of the longest
@@ -139,4 +151,42 @@ fn identifiers_and_notes_that_the_flash_cannot_store_are_refused() {
     client.store_note(mqtt_embedded::proto::PacketId::FIRST, &note);
     flash.store(&mut client).unwrap();
     assert_eq!(client.note(), Some(&note[1..]));
+}
+
+/// Half received messages of sessions that the server lost take no entries of the flash for ever.
+#[test]
+fn lost_sessions_do_not_use_up_the_entries() {
+    for version in VERSIONS {
+        let nor = Nor::new(3);
+        let (mut flash, mut buffers) = (flash(&nor), Memory::with_journal());
+        let (mut client, _) = buffers.client(Config::default());
+        flash.restore(&mut client).unwrap();
+        for round in 1..=5 {
+            let connect = connect(version);
+            client.connect(&connect, NOW).unwrap();
+            send(&mut client, &mut flash);
+            let connack: &[u8] = if version == Version::V5 {
+                b"\x20\x03\0\0\0"
+            } else {
+                b"\x20\x02\0\0"
+            };
+            client.receive(connack, NOW).unwrap();
+            send(&mut client, &mut flash);
+            for id in 0..4 {
+                let id = round * 10 + id;
+                let publish = if version == Version::V5 {
+                    vec![0x34, 7, 0, 1, b't', 0, id, 0, b'x']
+                } else {
+                    vec![0x34, 6, 0, 1, b't', 0, id, b'x']
+                };
+                client.receive(&publish, NOW).unwrap();
+                client
+                    .publish(&Outgoing::new(TOPIC, QoS::AtLeastOnce, b"x"), NOW)
+                    .ok();
+                send(&mut client, &mut flash);
+            }
+            client.disconnected();
+        }
+        assert_eq!(flash.store(&mut client), Ok::<_, FlashError>(()));
+    }
 }

@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::fmt::Display;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,8 @@ pub(crate) struct Connection {
     pub(crate) background: Arc<Background>,
     pub(crate) context: Context,
     pub(crate) stream: NatsStream,
+    /// Whether this process does not take over any more.
+    pub(crate) is_given_up: Arc<AtomicBool>,
     pub(crate) name: String,
     pub(crate) subject: String,
     pub(crate) patience: Duration,
@@ -76,8 +79,18 @@ impl Connection {
         Err(Failure::Broken(self.why.clone()))
     }
 
-    /// Waits before another try, unless the tries have gone on for too long.
+    fn check_wanted(&self) -> Result<(), Failure> {
+        match self.is_given_up.load(Ordering::Acquire) {
+            true => Err(Failure::Broken(
+                "this process waits no longer for its journal".to_owned(),
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// Waits before another try, unless the tries have gone on for too long, or nobody waits for the journal any more.
     fn pause_since(&self, since: Instant, tries: u32) -> Result<(), Failure> {
+        self.check_wanted()?;
         if since.elapsed() >= self.patience {
             let seconds = self.patience.as_secs();
             let why = format!("no success for {seconds} s: {}", self.why);
@@ -91,6 +104,7 @@ impl Connection {
 
 impl Stream for Connection {
     fn append(&mut self, expected: u64, message: &[u8]) -> Result<Answer, Failure> {
+        self.check_wanted()?;
         let message = PublishMessage::build()
             .payload(Bytes::copy_from_slice(message))
             .expected_last_sequence(expected)

@@ -1,11 +1,12 @@
 //! The engine: waits until this process is the owner, and stores on the servers of NATS.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use mqtt_store::journal::Record;
 use mqtt_store::{Changes, Engine, Failure};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -90,7 +91,8 @@ fn failure(loss: &Option<Loss>) -> Failure {
 impl Nats {
     /// Connects, waits in reserve until a journal has no other owner, and takes over. Tries for as long as it takes, and tells by
     /// `notice` what it waits for. Later it tells what is wrong with pipes. If the future is dropped, the process waits no longer,
-    /// and a key that it already has is deleted, which takes up to two seconds.
+    /// and a key that it already has is deleted, which takes up to four seconds. It is not deleted, and
+    /// ends by itself, if the servers have not answered within two seconds whether the process is the owner.
     ///
     /// # Errors
     /// The journal is damaged or has another number of shards, or the configuration cannot be used.
@@ -104,7 +106,7 @@ impl Nats {
         let servers = Servers::parse(&config.servers).map_err(Failure::Broken)?;
         let background = Background::start("mqtt-nats").map_err(|error| broken(&error))?;
         let background = Arc::new(background);
-        let holds = Holds::default();
+        let take_over = Arc::new(TakeOver::default());
         let random = || random().map_err(|error| broken(&error));
         let waiting = Waiting {
             instance: random()?,
@@ -115,12 +117,12 @@ impl Nats {
             config,
             notice: Arc::new(notice),
             told: None,
-            holds: Arc::clone(&holds),
+            take_over: Arc::clone(&take_over),
         };
         let mut opening = Opening {
             task: Some(background.handle.spawn(waiting.open())),
             background,
-            holds,
+            take_over,
         };
         opening.result().await
     }
@@ -210,7 +212,7 @@ impl Engine for Nats {
             // Otherwise the other processes notice the silence.
             let _ = self.journal.connection.background.wait(told);
         }
-        self.journal.renewal.abort();
+        self.journal.renewal.end();
         let lease = self.journal.lease.clone();
         let release = async { timeout(TIMEOUT, lease.release()).await };
         // Without this the key ends by itself.
@@ -219,14 +221,28 @@ impl Engine for Nats {
     }
 }
 
-/// The key that a process has which waits, if it has one.
-pub(crate) type Holds = Arc<Mutex<Option<Lease>>>;
+/// What a process does that does not own a journal yet, for the case that it gives up.
+#[derive(Debug, Default)]
+pub(crate) struct TakeOver {
+    /// Set when the process gives up: from then on it appends nothing to the journal.
+    pub(crate) is_given_up: Arc<AtomicBool>,
+    /// The key that the process has, if it has one.
+    pub(crate) holds: Mutex<Option<Holding>>,
+}
+
+/// The key of a process that takes over.
+#[derive(Debug)]
+pub(crate) struct Holding {
+    pub(crate) lease: Lease,
+    /// Ends when the thread that takes over has ended.
+    pub(crate) taking: oneshot::Receiver<()>,
+}
 
 /// The task that opens a journal. Without its result, it ends when this is dropped, and another process takes over at once.
 struct Opening {
     task: Option<JoinHandle<Result<Nats, OpenError>>>,
     background: Arc<Background>,
-    holds: Holds,
+    take_over: Arc<TakeOver>,
 }
 
 impl Opening {
@@ -245,15 +261,21 @@ impl Drop for Opening {
         let Some(task) = self.task.take() else {
             return;
         };
+        self.take_over.is_given_up.store(true, Ordering::Release);
         task.abort();
-        let holds = Arc::clone(&self.holds);
+        let take_over = Arc::clone(&self.take_over);
         let release = async move {
-            // It makes no other key after its end.
+            // It makes no other key after its end, and its renewal ends with it.
             let _ = task.await;
             // The value is valid at any time, even if a thread panicked while it held the lock.
-            let lease = holds.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(lease) = lease {
-                // Without this the key ends by itself.
+            let holds = take_over.holds.lock();
+            let holding = holds.unwrap_or_else(PoisonError::into_inner).take();
+            let Some(Holding { lease, taking }) = holding else {
+                return;
+            };
+            // The block that begins an epoch may be on its way. With the key deleted, it could end the epoch of the next owner.
+            // Without this the key ends by itself.
+            if timeout(TIMEOUT, taking).await.is_ok() {
                 let _ = timeout(TIMEOUT, lease.release()).await;
             }
         };

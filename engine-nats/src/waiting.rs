@@ -10,7 +10,7 @@ use async_nats::jetstream::stream::{self, DiscardPolicy, RetentionPolicy, Storag
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, ConnectOptions, Event, ServerError};
 use mqtt_store::Failure;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
@@ -19,7 +19,7 @@ use crate::config::{BUCKET, Config, Notice, OpenError};
 use crate::connection::{Connection, TIMEOUT, text};
 use crate::division::{self, Check, Division, find_stream};
 use crate::lease::{Held, Lease, Loss, Renewal};
-use crate::nats::{Holds, Nats, OwnPipes, Place, broken};
+use crate::nats::{Holding, Nats, OwnPipes, Place, TakeOver, broken};
 use crate::owner::{Limits, Name, Owner};
 use crate::pipes::{Carrier, PipeSettings, Pipes};
 use crate::servers::Servers;
@@ -55,8 +55,7 @@ pub(crate) struct Waiting {
     pub(crate) background: Arc<Background>,
     pub(crate) notice: TellNotice,
     pub(crate) told: Option<Notice>,
-    /// The key that this process has got last.
-    pub(crate) holds: Holds,
+    pub(crate) take_over: Arc<TakeOver>,
 }
 
 /// The journal of a shard, which this process may take.
@@ -72,9 +71,25 @@ pub(crate) struct Taken {
     pub(crate) owner: Owner,
     pub(crate) connection: Connection,
     pub(crate) lease: Lease,
-    pub(crate) renewal: AbortHandle,
+    pub(crate) renewal: Renewing,
     pub(crate) lost: watch::Receiver<Option<Loss>>,
     pub(crate) renewals: watch::Receiver<Renewal>,
+}
+
+/// The task that renews a key. It ends when this is dropped, so that it makes no new key after the key is deleted.
+#[derive(Debug)]
+pub(crate) struct Renewing(AbortHandle);
+
+impl Renewing {
+    pub(crate) fn end(&self) {
+        self.0.abort();
+    }
+}
+
+impl Drop for Renewing {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 impl Waiting {
@@ -120,9 +135,6 @@ impl Waiting {
         loop {
             let candidate = self.acquire(&mut candidates).await;
             let (shard, shards) = (candidate.shard, self.config.shards);
-            // The value is valid at any time, even if a thread panicked while it held the lock.
-            *self.holds.lock().unwrap_or_else(PoisonError::into_inner) =
-                Some(candidate.lease.clone());
             self.tell(Notice::TakesOver { shard, shards });
             let length = candidate.lease.length;
             if let Some(taken) = self.take_over(&client, &context, candidate).await? {
@@ -160,11 +172,13 @@ impl Waiting {
         let (until, has_epoch) = (Instant::now(), false);
         let (renew, mut renewals) = watch::channel(Renewal { until, has_epoch });
         let keep = lease.clone().keep(self.config.patience, lose, begun, renew);
-        let renewal = self.background.handle.spawn(keep).abort_handle();
+        let renewal = Renewing(self.background.handle.spawn(keep).abort_handle());
         let mut connection = self.connection(context, candidate);
+        let runs = self.holds(lease.clone());
         let (name, limits) = (self.name(candidate.shard), self.limits(client));
         let take_over = move || {
             let owner = Owner::take_over(&mut connection, name, limits);
+            drop(runs);
             owner.map(|owner| (owner, connection))
         };
         let taken = self.background.handle.spawn_blocking(take_over).await;
@@ -187,13 +201,21 @@ impl Waiting {
                 self.wait(failure.to_string()).await;
             }
             Err(failure) => {
-                renewal.abort();
+                renewal.end();
                 let _ = timeout(TIMEOUT, lease.release()).await;
                 return Err(failure);
             }
         }
-        renewal.abort();
         Ok(None)
+    }
+
+    /// Notes the key that this process has. The thread that takes over drops the result at its end.
+    fn holds(&self, lease: Lease) -> oneshot::Sender<()> {
+        let (runs, taking) = oneshot::channel();
+        // The value is valid at any time, even if a thread panicked while it held the lock.
+        let holds = self.take_over.holds.lock();
+        *holds.unwrap_or_else(PoisonError::into_inner) = Some(Holding { lease, taking });
+        runs
     }
 
     /// Checks that the broker has as many shards as this process expects, and returns the key that decides the shard of a client.
@@ -382,6 +404,7 @@ impl Waiting {
             background: Arc::clone(&self.background),
             context: context.clone(),
             stream: candidate.stream.clone(),
+            is_given_up: Arc::clone(&self.take_over.is_given_up),
             subject: journal.subject(),
             name: journal.stream,
             patience: self.config.patience,

@@ -6,6 +6,7 @@ mod pipes;
 mod shards;
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use mqtt_engine_nats::store::journal::{Kind, Record};
 use mqtt_engine_nats::store::{Changes, Engine, Failure};
 use mqtt_engine_nats::{Config, Nats, Notice, OpenError};
 use mqtt_testing::peers::NatsServers;
+use mqtt_testing::wires::Network;
 use tokio::runtime::Runtime;
 
 const TAKES_OVER: Notice = Notice::TakesOver {
@@ -289,4 +291,35 @@ fn who_gives_up_while_it_takes_over_hands_over() {
         });
     }
     open(config("two")).close().unwrap();
+}
+
+/// A process gives up while the servers do not answer, and another one takes over. When the servers answer again, the first process does
+/// not begin an epoch over that of the owner.
+#[test]
+fn who_gives_up_without_an_answer_does_not_end_the_next_owner() {
+    let servers = NatsServers::start(1, "");
+    let network = Arc::new(Network::to(servers.port(0)));
+    let mut one = config(&servers, "one");
+    one.servers = vec![format!("nats://127.0.0.1:{}", network.port)];
+    let (sender, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let cut = Arc::clone(&network);
+    let notice = move |notice| {
+        if notice == TAKES_OVER {
+            cut.cut(true);
+        }
+        let _ = sender.send(notice);
+    };
+    runtime().block_on(async {
+        let mut opening = pin!(Nats::open(one, notice));
+        let taking_over = async { while told.recv().await != Some(TAKES_OVER) {} };
+        tokio::select! {
+            () = taking_over => {}
+            _ = &mut opening => unreachable!("it has no answer"),
+        }
+    });
+    let mut two = open(config(&servers, "two"));
+    network.cut(false);
+    // Its last thread frees what tells of it.
+    runtime().block_on(async { while told.recv().await.is_some() {} });
+    put(&mut two, b"key", b"value").unwrap();
 }

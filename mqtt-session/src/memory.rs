@@ -115,7 +115,6 @@ macro_rules! tables {
     ($($field:ident, $items_mut:ident, $grow:ident: $item:ty, $how:ident;)*) => {
         impl Memory<'_> {
             $(
-                #[inline]
                 pub(crate) fn $field(&self) -> &[$item] {
                     match &self.0 {
                         Kind::Lent(lent) => lent.$field,
@@ -124,7 +123,6 @@ macro_rules! tables {
                     }
                 }
 
-                #[inline]
                 pub(crate) fn $items_mut(&mut self) -> &mut [$item] {
                     match &mut self.0 {
                         Kind::Lent(lent) => lent.$field,
@@ -133,7 +131,6 @@ macro_rules! tables {
                     }
                 }
 
-                #[inline]
                 pub(crate) fn $grow(&mut self, len: usize) -> bool {
                     match &mut self.0 {
                         Kind::Lent(lent) => len <= lent.$field.len(),
@@ -158,7 +155,6 @@ tables! {
 
 impl Memory<'_> {
     /// Returns how long the buffer of outgoing bytes can become.
-    #[inline]
     pub(crate) fn outgoing_limit(&self) -> usize {
         match &self.0 {
             Kind::Lent(lent) => lent.outgoing.len(),
@@ -168,7 +164,6 @@ impl Memory<'_> {
     }
 
     /// Returns how long the buffer of kept packets can become.
-    #[inline]
     pub(crate) fn kept_limit(&self) -> usize {
         match &self.0 {
             Kind::Lent(lent) => lent.kept.len(),
@@ -178,7 +173,6 @@ impl Memory<'_> {
     }
 
     /// Returns the outgoing bytes to be written, and the kept packets to be read.
-    #[inline]
     pub(crate) fn outgoing_and_kept(&mut self) -> (&mut [u8], &[u8]) {
         match &mut self.0 {
             Kind::Lent(lent) => (lent.outgoing, lent.kept),
@@ -188,7 +182,6 @@ impl Memory<'_> {
     }
 
     /// Frees the memory of kept packets if it is longer than `len`. No packet in it may be needed any more.
-    #[inline]
     pub(crate) fn give_back_kept(&mut self, len: usize) {
         match &mut self.0 {
             Kind::Lent(_) => {

@@ -10,7 +10,6 @@ use crate::memory::Memory;
 use crate::state::slot::{Awaits, Slot};
 
 impl Engine {
-    #[inline]
     #[allow(clippy::unused_self, reason = "as with the feature")]
     pub(crate) const fn record_fits(&self, _: &Memory<'_>, _: usize) -> bool {
         true
@@ -69,7 +68,6 @@ impl Engine {
         false
     }
 
-    #[inline]
     #[allow(clippy::unused_self, reason = "as with the feature")]
     pub(crate) const fn may_go(&self) -> usize {
         usize::MAX
@@ -81,7 +79,6 @@ macro_rules! nothing {
     ($($name:ident($($argument:ty),*);)*) => {
         impl Engine {
             $(
-                #[inline]
                 #[allow(clippy::unused_self, reason = "as with the feature")]
                 pub(crate) const fn $name(&mut self $(, _: $argument)*) {}
             )*

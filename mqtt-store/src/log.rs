@@ -400,7 +400,8 @@ impl Log {
         Ok(checksum)
     }
 
-    fn flush(&self) -> Result<(), Failure> {
+    /// Flushes the file to the device, if the log flushes.
+    pub(crate) fn flush(&self) -> Result<(), Failure> {
         let flushed = if self.flushes {
             self.file.sync_data()
         } else {

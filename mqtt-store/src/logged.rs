@@ -481,8 +481,10 @@ impl Engine for Logged {
     fn start(&mut self) -> Result<(), Failure> {
         match &mut self.log {
             None => self.create_log(),
-            // The blocks may have been written without being flushed, so they are written again.
+            // A process that was killed may have written the blocks without flushing them, so they are written again, over the generation
+            // before them. Until that is done they are needed.
             Some(log) if !log.has_begun() && !self.net.is_empty() => {
+                log.flush()?;
                 self.net.begin_generation();
                 log.write(self.net.block(0))
             }

@@ -240,6 +240,10 @@ impl StorageBackend for File {
             true => Err(ErrorKind::StorageFull.into()),
             false => inner.call(),
         };
+        if called.is_err() && inner.fault.is_some_and(|fault| fault.for_good) {
+            // The process has ended before, and what it wrote may still reach the disk.
+            return called;
+        }
         let file = &mut inner.files[self.index];
         let unflushed = std::mem::take(&mut file.unflushed);
         // As on Linux: after a failed flush, reads return bytes that are not on the disk, and the next flush succeeds.

@@ -15,7 +15,9 @@ use crate::events::ConnectionEvents;
 use crate::hub::{Hub, HubState};
 use crate::messages::{Messages, Subscribing, Unsubscribing, User};
 use crate::publishing::{Publishing, Ticket};
-use crate::waiters::Watch;
+#[cfg(feature = "store")]
+use crate::waiters::Place;
+use crate::waiters::{RoomPlace, Watch};
 
 /// Declares the handle of an adapter: it has the methods of the common [`Handle`], and `request`, whose time limit the timer of the
 /// runtime keeps. The adapter adds how a client starts.
@@ -126,7 +128,7 @@ impl Handle {
     pub(crate) fn attempt(
         &self,
         message: &Outgoing<'_>,
-        waits: Option<&Context<'_>>,
+        waits: Option<(&mut RoomPlace, &Context<'_>)>,
     ) -> Result<Ticket, Error> {
         let now = self.hub().now();
         let mut state = self.hub().lock();
@@ -147,8 +149,8 @@ impl Handle {
                 Ok(Ticket::new(Arc::clone(self.hub()), published, recorded))
             }
             Err(refused) => {
-                if let (Refused::Full, Some(cx)) = (refused, waits) {
-                    state.wait_for_room(cx.waker());
+                if let (Refused::Full, Some((place, cx))) = (refused, waits) {
+                    state.wait_for_room(place, cx.waker());
                 }
                 Err(refused.into())
             }
@@ -354,6 +356,8 @@ impl Handle {
         Close {
             hub: Arc::clone(self.hub()),
             watch: Watch::new(self.hub()),
+            #[cfg(feature = "store")]
+            place: Place::NONE,
         }
     }
 }
@@ -364,6 +368,16 @@ impl Handle {
 pub struct Close {
     hub: Arc<Hub>,
     watch: Watch,
+    /// The place among those that wait for the store.
+    #[cfg(feature = "store")]
+    place: Place,
+}
+
+#[cfg(feature = "store")]
+impl Drop for Close {
+    fn drop(&mut self) {
+        crate::storage::leave(&self.hub, &self.place);
+    }
 }
 
 impl Future for Close {
@@ -382,11 +396,17 @@ impl Future for Close {
         if stopped.is_pending() {
             return Poll::Pending;
         }
-        let mut state = self.hub.lock();
+        let Self {
+            hub,
+            #[cfg(feature = "store")]
+            place,
+            ..
+        } = &mut *self;
+        let mut state = hub.lock();
         state.settle();
         #[cfg(feature = "store")]
         if let Some(storage) = &mut state.storage
-            && storage.poll_closed(cx).is_pending()
+            && storage.poll_closed(place, cx).is_pending()
         {
             return Poll::Pending;
         }

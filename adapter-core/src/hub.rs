@@ -23,7 +23,9 @@ use crate::events::EventLog;
 use crate::storage::Storage;
 use crate::tickets::Tickets;
 use crate::unreached::{at_server, host_port, reset, unanswered};
-use crate::waiters::Waiters;
+#[cfg(feature = "store")]
+use crate::waiters::Place;
+use crate::waiters::{RoomPlace, Waiters};
 
 /// Bytes for the driver to write: a copy of the outgoing bytes, so that the driver does not hold the lock during a write.
 #[derive(Debug, Default)]
@@ -72,12 +74,16 @@ pub(crate) struct HubState {
     pub(crate) requests: HashMap<RequestId, ResponseState>,
     pub(crate) log: EventLog,
     /// Wakers of publishers that wait for room, or for bytes to reach the transport.
-    room: Vec<Waker>,
+    room: Waiters,
     /// Wakers of futures that wait for a change of the connection.
     pub(crate) watchers: Waiters,
     driver: Option<Waker>,
+    #[cfg(feature = "store")]
+    driver_place: Place,
     /// The waker of a driver that is to be woken without the lock.
-    woken: Option<Waker>,
+    woken_driver: Option<Waker>,
+    /// The wakers of futures that are to be woken without the lock.
+    woken: Vec<Waker>,
     /// How many handles and streams exist.
     users: usize,
     /// How many streams take the unclaimed messages.
@@ -126,22 +132,26 @@ impl Drop for Driving {
     }
 }
 
-/// The state under the lock. A driver is woken after the unlock: an executor that has ended drops its task then, and with it
-/// [`Driving`], which locks the hub.
+/// The state under the lock. Wakers are called after the unlock: an executor that has ended drops its task then, and with it
+/// [`Driving`], which locks the hub, and the waker of another future may call a handle.
 #[derive(Debug)]
 pub(crate) struct Locked<'h> {
     // The fields are dropped in this order.
     state: MutexGuard<'h, HubState>,
-    wake: WakeLater,
+    /// The futures are woken before the driver, so that its next write has the messages of publishers that waited.
+    wakes_futures: WakeLater<Vec<Waker>>,
+    wakes_driver: WakeLater<Option<Waker>>,
 }
 
 /// Wakes when it is dropped.
 #[derive(Debug)]
-struct WakeLater(Option<Waker>);
+struct WakeLater<W: Default + IntoIterator<Item = Waker>>(W);
 
-impl Drop for WakeLater {
+impl<W: Default + IntoIterator<Item = Waker>> Drop for WakeLater<W> {
     fn drop(&mut self) {
-        self.0.take().into_iter().for_each(Waker::wake);
+        std::mem::take(&mut self.0)
+            .into_iter()
+            .for_each(Waker::wake);
     }
 }
 
@@ -161,7 +171,8 @@ impl DerefMut for Locked<'_> {
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
-        self.wake = WakeLater(self.state.woken.take());
+        self.wakes_futures = WakeLater(std::mem::take(&mut self.state.woken));
+        self.wakes_driver = WakeLater(self.state.woken_driver.take());
     }
 }
 
@@ -185,10 +196,13 @@ impl Hub {
             streams: HashMap::new(),
             requests: HashMap::new(),
             log: EventLog::default(),
-            room: Vec::new(),
+            room: Waiters::default(),
             watchers: Waiters::default(),
             driver: None,
-            woken: None,
+            #[cfg(feature = "store")]
+            driver_place: Place::NONE,
+            woken_driver: None,
+            woken: Vec::new(),
             users: 0,
             others: 0,
             #[cfg(feature = "store")]
@@ -207,7 +221,8 @@ impl Hub {
         let state = self.state.lock();
         Locked {
             state: state.unwrap_or_else(std::sync::PoisonError::into_inner),
-            wake: WakeLater(None),
+            wakes_futures: WakeLater(Vec::new()),
+            wakes_driver: WakeLater(None),
         }
     }
 
@@ -229,7 +244,7 @@ impl Hub {
         if !known.is_some_and(|known| known.will_wake(waker)) {
             state.driver = Some(waker.clone());
         }
-        state.wait_for_storage(waker);
+        state.driver_waits_for_storage(waker);
     }
 
     /// Returns when the driver is to open a transport.
@@ -427,7 +442,9 @@ impl HubState {
         let undelivered = self.tickets.undelivered;
         while let Some(event) = self.agent.next_event() {
             match event {
-                AgentEvent::Published(token, outcome) => self.tickets.end(token, outcome),
+                AgentEvent::Published(token, outcome) => {
+                    self.woken.extend(self.tickets.end(token, outcome));
+                }
                 AgentEvent::Messages(from) => self.wake_stream(from),
                 AgentEvent::Subscribed(id, codes) => self.answered(id, Ok(codes)),
                 AgentEvent::SubscribeFailed(id, error) => self.answered(id, Err(error)),
@@ -440,13 +457,13 @@ impl HubState {
                 AgentEvent::Response(id, response) => {
                     if let Some(requested) = self.requests.get_mut(&id) {
                         requested.response = Some(response);
-                        requested.waker.take().into_iter().for_each(Waker::wake);
+                        self.woken.extend(requested.waker.take());
                     }
                 }
                 AgentEvent::Connection(event) => {
                     let failures = self.agent.failures();
                     self.log.push(event, failures);
-                    self.watchers.wake();
+                    self.woken.extend(self.watchers.take());
                     if self.agent.is_stopped() {
                         self.stopped();
                     }
@@ -469,23 +486,37 @@ impl HubState {
 
     fn wake_stream(&mut self, from: Option<RouteId>) {
         if let Some(waiting) = self.streams.get_mut(&from) {
-            waiting.waiters.wake();
+            self.woken.extend(waiting.waiters.take());
         }
     }
 
     /// Ends all waiting futures and streams because the client has stopped.
     fn stopped(&mut self) {
-        self.tickets.close();
+        self.tickets.close(&mut self.woken);
         for waiting in self.streams.values_mut() {
-            waiting.waiters.wake();
+            self.woken.extend(waiting.waiters.take());
         }
         self.wake_publishers();
         self.wake_driver();
     }
 
-    pub(crate) fn wait_for_room(&mut self, waker: &Waker) {
-        remember(&mut self.room, waker);
-        self.wait_for_storage(waker);
+    pub(crate) fn wait_for_room(&mut self, place: &mut RoomPlace, waker: &Waker) {
+        self.room.wait(&mut place.room, waker);
+        #[cfg(feature = "store")]
+        if let Some(storage) = &self.storage {
+            storage.wait(&mut place.storage, waker);
+        }
+    }
+
+    /// Removes the wakers of a future that is dropped.
+    pub(crate) fn leave_room(&mut self, place: &RoomPlace) -> [Option<Waker>; 2] {
+        #[cfg(feature = "store")]
+        let storage = self.storage.as_ref();
+        #[cfg(feature = "store")]
+        let stored = storage.and_then(|storage| storage.leave(&place.storage));
+        #[cfg(not(feature = "store"))]
+        let stored = None;
+        [self.room.leave(&place.room), stored]
     }
 
     /// Gives new records to the thread of the store.
@@ -507,32 +538,26 @@ impl HubState {
         }
     }
 
-    /// Wakes the caller when more records are stored.
+    /// Wakes the driver when more records are stored.
     #[cfg_attr(
         not(feature = "store"),
         allow(clippy::unused_self, reason = "there is no store")
     )]
-    fn wait_for_storage(&self, waker: &Waker) {
+    fn driver_waits_for_storage(&mut self, waker: &Waker) {
         #[cfg(feature = "store")]
         if let Some(storage) = &self.storage {
-            storage.wait(waker);
+            storage.wait(&mut self.driver_place, waker);
         }
         let _ = waker;
     }
 
     fn wake_publishers(&mut self) {
-        self.room.drain(..).for_each(Waker::wake);
+        self.woken.extend(self.room.take());
     }
 
     /// Wakes the driver after the unlock, and removes its waker. The driver sets it again when it polls.
     pub(crate) fn wake_driver(&mut self) {
         self.give_records();
-        self.woken = self.driver.take().or_else(|| self.woken.take());
-    }
-}
-
-pub(crate) fn remember(wakers: &mut Vec<Waker>, waker: &Waker) {
-    if !wakers.iter().any(|known| known.will_wake(waker)) {
-        wakers.push(waker.clone());
+        self.woken_driver = self.driver.take().or_else(|| self.woken_driver.take());
     }
 }

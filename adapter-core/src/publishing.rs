@@ -11,6 +11,7 @@ use mqtt_session::{Outgoing, Refused};
 
 use crate::handle::Handle;
 use crate::hub::Hub;
+use crate::waiters::RoomPlace;
 
 /// The future of [`Handle::publish`]. If it is dropped before it is ready, nothing is published.
 #[derive(Debug)]
@@ -18,6 +19,7 @@ use crate::hub::Hub;
 pub struct Publishing<'a> {
     handle: &'a Handle,
     message: Result<Content<'a>, Error>,
+    place: RoomPlace,
 }
 
 #[derive(Debug)]
@@ -31,6 +33,7 @@ impl<'a> Publishing<'a> {
         Self {
             handle,
             message: message.map(Content::Borrowed),
+            place: RoomPlace::NONE,
         }
     }
 
@@ -38,6 +41,7 @@ impl<'a> Publishing<'a> {
         Self {
             handle,
             message: Ok(Content::Owned(message)),
+            place: RoomPlace::NONE,
         }
     }
 }
@@ -45,9 +49,14 @@ impl<'a> Publishing<'a> {
 impl Future for Publishing<'_> {
     type Output = Result<Ticket, Error>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let attempt = |message: &Outgoing<'_>| self.handle.attempt(message, Some(cx));
-        let done = match &self.message {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self {
+            handle,
+            message,
+            place,
+        } = &mut *self;
+        let mut attempt = |message: &Outgoing<'_>| handle.attempt(message, Some((place, cx)));
+        let done = match message {
             Ok(Content::Borrowed(message)) => attempt(message),
             Ok(Content::Owned(message)) => message.with_outgoing(attempt).and_then(|done| done),
             Err(error) => Err(error.clone()),
@@ -56,6 +65,12 @@ impl Future for Publishing<'_> {
             Err(Error::Refused(Refused::Full)) => Poll::Pending,
             done => Poll::Ready(done),
         }
+    }
+}
+
+impl Drop for Publishing<'_> {
+    fn drop(&mut self) {
+        self.place.leave(self.handle.hub());
     }
 }
 
@@ -71,6 +86,7 @@ pub struct Ticket {
         allow(dead_code, reason = "there are no records")
     )]
     recorded: u64,
+    place: RoomPlace,
 }
 
 impl Ticket {
@@ -79,6 +95,7 @@ impl Ticket {
             hub,
             published,
             recorded,
+            place: RoomPlace::NONE,
         }
     }
 
@@ -93,14 +110,20 @@ impl Ticket {
 impl Future for Ticket {
     type Output = Outcome;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
-        let mut state = self.hub.lock();
-        match self.published {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let Self {
+            hub,
+            published,
+            place,
+            ..
+        } = &mut *self;
+        let mut state = hub.lock();
+        match *published {
             Accepted::Token(token) => state.tickets.poll(token, cx.waker()),
             Accepted::Position(at) => match state.agent.outcome(at) {
                 Some(outcome) => Poll::Ready(outcome),
                 None => {
-                    state.wait_for_room(cx.waker());
+                    state.wait_for_room(place, cx.waker());
                     Poll::Pending
                 }
             },
@@ -110,8 +133,9 @@ impl Future for Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let Accepted::Token(token) = self.published {
-            self.hub.lock().tickets.give_up(token);
+        match self.published {
+            Accepted::Token(token) => self.hub.lock().tickets.give_up(token),
+            Accepted::Position(_) => self.place.leave(&self.hub),
         }
     }
 }

@@ -11,7 +11,7 @@ use mqtt_session::{Outgoing, Refused};
 use crate::events::in_full;
 use crate::handle::Handle;
 use crate::hub::ResponseState;
-use crate::waiters::Place;
+use crate::waiters::{Place, RoomPlace};
 
 /// The future of [`Handle::await_response`]. If it is dropped before it is ready, a later response is ignored.
 #[derive(Debug)]
@@ -21,6 +21,7 @@ pub struct Requesting<'a> {
     message: Outgoing<'a>,
     id: Option<RequestId>,
     place: Place,
+    room: RoomPlace,
 }
 
 impl<'a> Requesting<'a> {
@@ -30,6 +31,7 @@ impl<'a> Requesting<'a> {
             message,
             id: None,
             place: Place::NONE,
+            room: RoomPlace::NONE,
         }
     }
 }
@@ -58,7 +60,7 @@ impl Future for Requesting<'_> {
                     }
                     // The request is sent as soon as there is a connection with room.
                     Err(Error::Refused(Refused::Full | Refused::Offline)) => {
-                        state.wait_for_room(cx.waker());
+                        state.wait_for_room(&mut self.room, cx.waker());
                         state.watchers.wait(&mut self.place, cx.waker());
                         return Poll::Pending;
                     }
@@ -87,6 +89,7 @@ impl Drop for Requesting<'_> {
         }
         drop(state);
         drop(left);
+        self.room.leave(self.handle.hub());
     }
 }
 

@@ -12,7 +12,8 @@ use mqtt_agent::{Agent, Error, Options, RestoreError, StoreFault, StoreOptions};
 use mqtt_proto::num::to_u64;
 use mqtt_store::{Condition, Config, Durability, OpenError, Progress, Store, Writer};
 
-use crate::hub::{Hub, remember};
+use crate::hub::Hub;
+use crate::waiters::{Place, Waiters};
 
 /// The thread of the store, and how much of its progress the agent knows.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ struct Signal(Mutex<SignalState>);
 
 #[derive(Debug, Default)]
 struct SignalState {
-    wakers: Vec<Waker>,
+    wakers: Waiters,
     /// The last progress, after the store was closed.
     closed: Option<Progress>,
 }
@@ -47,15 +48,15 @@ impl Signal {
         if closed.is_some() {
             state.closed = closed;
         }
-        let wakers = std::mem::take(&mut state.wakers);
+        let wakers: Vec<_> = state.wakers.take().collect();
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
     }
 
     /// Returns whether the store is closed. Otherwise stores the waker.
-    fn wait(&self, waker: &Waker) -> bool {
+    fn wait(&self, place: &mut Place, waker: &Waker) -> bool {
         let mut state = self.lock();
-        remember(&mut state.wakers, waker);
+        state.wakers.wait(place, waker);
         state.closed.is_some()
     }
 }
@@ -152,12 +153,17 @@ impl Storage {
             && (self.writer.is_some() || self.signal.lock().closed.is_none())
     }
 
-    pub(crate) fn wait(&self, waker: &Waker) {
-        self.signal.wait(waker);
+    pub(crate) fn wait(&self, place: &mut Place, waker: &Waker) {
+        self.signal.wait(place, waker);
+    }
+
+    /// Removes the waker of a future that is dropped. The caller drops it without a lock.
+    pub(crate) fn leave(&self, place: &Place) -> Option<Waker> {
+        self.signal.lock().wakers.leave(place)
     }
 
     /// Stores the last records and closes the store, so that another client can open it. Returns ready when the store is closed.
-    pub(crate) fn poll_closed(&mut self, cx: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_closed(&mut self, place: &mut Place, cx: &Context<'_>) -> Poll<()> {
         if let Some(writer) = self.writer.take() {
             let closing = Closing {
                 writer: Some(writer),
@@ -167,7 +173,7 @@ impl Storage {
             // If no thread can be spawned, dropping the closure closes the store here.
             let _ = thread::Builder::new().spawn(move || drop(closing));
         }
-        if self.signal.wait(cx.waker()) {
+        if self.signal.wait(place, cx.waker()) {
             Poll::Ready(())
         } else {
             Poll::Pending
@@ -264,25 +270,54 @@ impl std::error::Error for OtherClient {}
 pub struct Stored {
     hub: Arc<Hub>,
     recorded: u64,
+    place: Place,
 }
 
 impl Stored {
     pub(crate) const fn new(hub: Arc<Hub>, recorded: u64) -> Self {
-        Self { hub, recorded }
+        Self {
+            hub,
+            recorded,
+            place: Place::NONE,
+        }
+    }
+}
+
+/// Removes the waker of a future that waits for the store and is dropped.
+pub(crate) fn leave(hub: &Hub, place: &Place) {
+    if place.has_waited() {
+        let state = hub.lock();
+        let left = state
+            .storage
+            .as_ref()
+            .and_then(|storage| storage.leave(place));
+        drop(state);
+        drop(left);
+    }
+}
+
+impl Drop for Stored {
+    fn drop(&mut self) {
+        leave(&self.hub, &self.place);
     }
 }
 
 impl Future for Stored {
     type Output = Result<(), Error>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.hub.lock();
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self {
+            hub,
+            recorded,
+            place,
+        } = &mut *self;
+        let mut state = hub.lock();
         if let Some(storage) = &state.storage {
             // The waker is stored before the progress is read, so that no progress is missed.
-            storage.wait(cx.waker());
+            storage.wait(place, cx.waker());
         }
         state.sync_storage();
-        if state.agent.recorded().1 >= self.recorded {
+        if state.agent.recorded().1 >= *recorded {
             return Poll::Ready(Ok(()));
         }
         let storage = state.storage.as_ref();

@@ -55,30 +55,30 @@ impl Tickets {
         self.states.insert(token, TicketState::Pending(None));
     }
 
-    /// Ends a ticket. Counts a message without one, because nothing else reports that it was not delivered.
-    pub(crate) fn end(&mut self, token: Token, outcome: Outcome) {
+    /// Ends a ticket, and returns who waits for it. Counts a message without a ticket, because nothing else reports that it was not
+    /// delivered.
+    pub(crate) fn end(&mut self, token: Token, outcome: Outcome) -> Option<Waker> {
         let Some(wait) = self.states.get_mut(&token) else {
             // A message that a newer one replaces is dropped as the options say, and a store keeps what a closed client has.
             if !outcome.is_success() && !matches!(outcome, Outcome::Dropped | Outcome::Closed) {
                 self.undelivered = self.undelivered.saturating_add(1);
             }
-            return;
+            return None;
         };
-        if let TicketState::Pending(Some(waker)) =
-            std::mem::replace(wait, TicketState::Ended(outcome))
-        {
-            waker.wake();
+        match std::mem::replace(wait, TicketState::Ended(outcome)) {
+            TicketState::Pending(waker) => waker,
+            TicketState::Ended(_) => None,
         }
     }
 
-    /// Ends all tickets.
-    pub(crate) fn close(&mut self) {
+    /// Ends all tickets. Adds who waits for them to `woken`.
+    pub(crate) fn close(&mut self, woken: &mut Vec<Waker>) {
         self.closed = true;
         for wait in self.states.values_mut() {
             if let TicketState::Pending(waker) = wait {
                 let waker = waker.take();
                 *wait = TicketState::Ended(Outcome::Closed);
-                waker.into_iter().for_each(Waker::wake);
+                woken.extend(waker);
             }
         }
     }

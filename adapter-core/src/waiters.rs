@@ -12,6 +12,36 @@ pub(crate) struct Place(u64);
 impl Place {
     /// The place of a future that does not wait.
     pub(crate) const NONE: Self = Self(0);
+
+    /// Whether the future has waited, so that its waker may be among the [`Waiters`].
+    pub(crate) const fn has_waited(&self) -> bool {
+        self.0 != Self::NONE.0
+    }
+}
+
+/// The places of a future that waits for room: among the publishers, and among those that wait for the store.
+#[derive(Debug)]
+pub(crate) struct RoomPlace {
+    pub(crate) room: Place,
+    #[cfg(feature = "store")]
+    pub(crate) storage: Place,
+}
+
+impl RoomPlace {
+    /// The places of a future that does not wait.
+    pub(crate) const NONE: Self = Self {
+        room: Place::NONE,
+        #[cfg(feature = "store")]
+        storage: Place::NONE,
+    };
+
+    /// Removes the wakers of a future that is dropped.
+    pub(crate) fn leave(&self, hub: &Hub) {
+        if self.room.has_waited() {
+            let left = hub.lock().leave_room(self);
+            drop(left);
+        }
+    }
 }
 
 /// The wakers of the futures that wait, each in a place of its own: two futures of one task have the same waker, and one of them
@@ -37,9 +67,9 @@ impl Waiters {
         }
     }
 
-    /// Wakes and removes all.
-    pub(crate) fn wake(&mut self) {
-        self.wakers.drain(..).for_each(|(_, waker)| waker.wake());
+    /// Removes all. The caller wakes them without a lock, because a waker may run code that takes the lock.
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = Waker> {
+        self.wakers.drain(..).map(|(_, waker)| waker)
     }
 
     /// Removes the waker of a future that is dropped. The caller drops it without a lock, because that may drop a task.

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
 use mqtt_adapter_core::proto::{QoS, TopicFilter, TopicName, Version};
-use mqtt_adapter_core::{Driving, Error, Handle, Hub, Options, Outcome, Outgoing};
+use mqtt_adapter_core::{Driving, Error, Handle, Hub, Options, Outcome, Outgoing, Refused};
 
 /// Counts how often it is called.
 #[derive(Default)]
@@ -34,9 +34,7 @@ fn leaves_nothing<F: Future>(what: &str, future: F) {
 }
 
 fn handle() -> Handle {
-    let mut options = Options::new("127.0.0.1", 1883);
-    options.version = Version::V5;
-    Handle::new(&Hub::new(options))
+    Handle::new(&v5())
 }
 
 #[test]
@@ -60,6 +58,88 @@ fn a_future_that_is_dropped_leaves_no_waker() {
         let _ticket = handle.try_publish(&message).unwrap();
         handle.close(Duration::from_secs(60))
     });
+}
+
+/// Publishes until the window is full.
+fn fill(handle: &Handle) {
+    let message = Outgoing::new(TopicName::from_static("a"), QoS::AtLeastOnce, b"x");
+    let refused = loop {
+        if let Err(refused) = handle.try_publish(&message) {
+            break refused;
+        }
+    };
+    assert!(matches!(refused, Error::Refused(Refused::Full)));
+}
+
+/// Connects with a CONNACK without properties.
+fn accept(hub: &Hub) {
+    hub.opened().unwrap();
+    let connack: &[u8] = &[0x20, 3, 0, 0, 0];
+    hub.input(&mut connack.into()).unwrap();
+}
+
+fn v5() -> Arc<Hub> {
+    let mut options = Options::new("127.0.0.1", 1883);
+    options.version = Version::V5;
+    Hub::new(options)
+}
+
+#[test]
+fn a_publisher_that_is_dropped_leaves_no_waker() {
+    let handle = handle();
+    fill(&handle);
+    leaves_nothing("publish", handle.publish("a", QoS::AtLeastOnce, false, "x"));
+    let request = Outgoing::new(TopicName::from_static("a"), QoS::AtLeastOnce, b"x");
+    leaves_nothing("request", handle.await_response(request));
+    let hub = v5();
+    let handle = Handle::new(&hub);
+    accept(&hub);
+    let message = Outgoing::new(TopicName::from_static("a"), QoS::AtMostOnce, b"x");
+    leaves_nothing("ticket at QoS 0", handle.try_publish(&message).unwrap());
+}
+
+/// Asks the handle when it is called. A waker under the lock would wait for ever, so another thread asks.
+struct Asks {
+    handle: Mutex<Handle>,
+    answers: AtomicUsize,
+}
+
+impl Wake for Asks {
+    fn wake(self: Arc<Self>) {
+        let handle = self.handle.lock().unwrap().clone();
+        let (answer, answered) = std::sync::mpsc::channel();
+        let ask = move || answer.send(handle.is_connected());
+        std::thread::spawn(ask);
+        let is_answered = answered.recv_timeout(Duration::from_secs(20)).is_ok();
+        self.answers
+            .fetch_add(usize::from(is_answered), Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_waker_may_use_the_handle() {
+    let hub = v5();
+    let handle = Handle::new(&hub);
+    let asks = Arc::new(Asks {
+        handle: Mutex::new(handle.clone()),
+        answers: AtomicUsize::new(0),
+    });
+    let waker = Arc::clone(&asks).into();
+    let cx = &mut Context::from_waker(&waker);
+    let message = Outgoing::new(TopicName::from_static("a"), QoS::AtLeastOnce, b"x");
+    let mut ticket = pin!(handle.try_publish(&message).unwrap());
+    fill(&handle);
+    let mut publisher = pin!(handle.publish_message(&message));
+    let mut watcher = pin!(handle.disconnected());
+    let mut subscriber = pin!(handle.subscribe("a", QoS::AtLeastOnce));
+    accept(&hub);
+    assert!(ticket.as_mut().poll(cx).is_pending());
+    assert!(publisher.as_mut().poll(cx).is_pending());
+    assert!(watcher.as_mut().poll(cx).is_pending());
+    assert!(subscriber.as_mut().poll(cx).is_pending());
+    drop(handle.close(Duration::ZERO));
+    hub.lost(Error::EndOfStream);
+    assert_eq!(asks.answers.load(Ordering::Relaxed), 4);
 }
 
 /// A stream that many tasks poll in turn stores the waker of the last one.

@@ -186,16 +186,36 @@ fn backend(file: File) -> io::Result<Box<dyn StorageBackend>> {
     Ok(Box::new(backend))
 }
 
-/// Creates the directory and flushes its name to the device.
+/// Creates the directory, and the missing ones above it, and flushes their names to the device.
 fn create(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
+    if path.join(FILE).exists() {
         return Ok(());
     }
+    let (new, oldest) = parents(path, Path::is_dir);
     fs::create_dir_all(path)?;
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => flush_directory(parent),
-        _ => flush_directory(Path::new(".")),
+    for parent in new {
+        flush_directory(parent)?;
     }
+    // An earlier process may have created it and ended before it flushed its name. Otherwise it need not be readable.
+    let _ = flush_directory(oldest);
+    Ok(())
+}
+
+/// Returns the directories in which those directories have their names that are missing above a store, and the directory in which
+/// the first one that exists has its name.
+pub(crate) fn parents(path: &Path, exists: impl Fn(&Path) -> bool) -> (Vec<&Path>, &Path) {
+    let here = Path::new(".");
+    let mut new = Vec::new();
+    for level in path.ancestors() {
+        let parent = level.parent().unwrap_or(level);
+        let is_relative = parent.as_os_str().is_empty();
+        let parent = if is_relative { here } else { parent };
+        if level.as_os_str().is_empty() || exists(level) {
+            return (new, parent);
+        }
+        new.push(parent);
+    }
+    (new, here)
 }
 
 /// Flushes the names in a directory to the device. Only Unix has a call for that.

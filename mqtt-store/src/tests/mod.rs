@@ -2,6 +2,7 @@
 
 mod changes;
 mod crashes;
+mod directory;
 mod disk;
 mod full;
 mod log;

@@ -86,6 +86,14 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// Returns the header of a frame with a payload of `len` bytes.
+fn announced(first: u8, len: u64) -> Vec<u8> {
+    let mut bytes = vec![first, 0x80 | 127];
+    bytes.extend(len.to_be_bytes());
+    bytes.extend([0; 4]);
+    bytes
+}
+
 /// 3.1.1 [MQTT-6.0.0-3], 5 [MQTT-6.0.0-3]: the client asks for `mqtt`. 3.1.1 [MQTT-6.0.0-4], 5 [MQTT-6.0.0-4]: the server
 /// chooses it.
 #[test]
@@ -354,13 +362,67 @@ fn packets_need_not_be_aligned_with_frames() {
     assert_eq!(server.outgoing(), b"\x8a\x04ping", "the pong");
 }
 
+/// No memory depends on the length that a frame announces, and none keeps its payload.
+#[test]
+fn payload_is_passed_on_as_it_arrives() {
+    let mut server = open_server(WebSocketServerOptions::default());
+    let mut plain = BytesMut::new();
+    // The longest frame that there can be, as the first fragment of a message.
+    server
+        .input(&announced(0x02, (1 << 63) - 1), &mut plain)
+        .unwrap();
+    for round in 1..=100 {
+        server.input(&[7; 1_000], &mut plain).unwrap();
+        assert_eq!(plain.len(), round * 1_000);
+    }
+    assert!(plain.capacity() < 1_000_000, "{}", plain.capacity());
+}
+
+/// Each length has each of its encodings, and the bytes come in pieces of each size.
+#[test]
+fn masked_payload_is_restored_wherever_the_bytes_are_cut() {
+    let payload: Vec<u8> = (0..=255).cycle().take(70_000).collect();
+    for len in [0, 1, 7, 8, 9, 125, 126, 300, 65_535, 65_536, 70_000] {
+        let payload = &payload[..len];
+        let mask = [0x5a, 0x01, 0xff, 0x80];
+        let whole = frame(0x82, payload);
+        let header = whole.len() - len;
+        let mut wire = whole[..header - 4].to_vec();
+        wire.extend(mask);
+        wire.extend(payload.iter().zip(mask.iter().cycle()).map(|(a, b)| a ^ b));
+        wire.extend(frame(0x82, b"next"));
+        for piece in [1, 2, 3, 5, 13, 14, 15, 1_000, wire.len()] {
+            let mut server = open_server(WebSocketServerOptions::default());
+            let mut plain = BytesMut::new();
+            for bytes in wire.chunks(piece) {
+                server.input(bytes, &mut plain).unwrap();
+            }
+            assert!(plain == [payload, b"next"].concat(), "{len} by {piece}");
+        }
+    }
+}
+
+#[test]
+fn a_masked_frame_of_the_server_closes_with_1002() {
+    let mut link = link();
+    link.run();
+    let wire = frame(0x82, b"masked");
+    let error = link.client.stack.input(&wire, &mut BytesMut::new());
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::WebSocket);
+}
+
 /// 3.1.1 [MQTT-6.0.0-1], 5 [MQTT-6.0.0-1].
 #[test]
 fn a_text_frame_closes_with_1003() {
-    for payload in [&b"text"[..], b"\xff\xfe"] {
+    for text in [
+        frame(0x81, b"text"),
+        frame(0x81, b"\xff\xfe"),
+        frame(0x01, b"fragment"),
+        announced(0x81, 1 << 40),
+    ] {
         let mut server = open_server(WebSocketServerOptions::default());
         let mut plain = BytesMut::new();
-        let wire = [frame(0x82, b"before"), frame(0x81, payload)].concat();
+        let wire = [frame(0x82, b"before"), text].concat();
         let error = server.input(&wire, &mut plain).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TextFrame);
         assert_eq!(
@@ -391,17 +453,28 @@ fn broken_frames_close_with_a_code() {
         ),
         (frame(0x09, b"fragmented ping"), ErrorKind::WebSocket, 1002),
         (frame(0x89, &[0; 126]), ErrorKind::WebSocket, 1002),
-        (frame(0x82, &[0; 1001]), ErrorKind::TooLarge, 1009),
         (
-            [frame(0x02, &[0; 900]), frame(0x80, &[0; 900])].concat(),
-            ErrorKind::TooLarge,
-            1009,
+            [frame(0x02, b"a"), frame(0x82, b"a message in another")].concat(),
+            ErrorKind::WebSocket,
+            1002,
         ),
+        (
+            [frame(0x02, b"a"), frame(0x81, b"text in another")].concat(),
+            ErrorKind::WebSocket,
+            1002,
+        ),
+        (
+            [frame(0x02, b"a"), frame(0x80, b"b"), frame(0x80, b"c")].concat(),
+            ErrorKind::WebSocket,
+            1002,
+        ),
+        (frame(0x88, b"\x03"), ErrorKind::WebSocket, 1002),
+        // The header is enough for a refusal: of an announced payload nothing is needed.
+        (announced(0xc2, 1 << 40), ErrorKind::WebSocket, 1002),
+        (announced(0x89, 126), ErrorKind::WebSocket, 1002),
+        (announced(0x82, 1 << 63), ErrorKind::TooLarge, 1009),
     ] {
-        let mut options = WebSocketServerOptions::default();
-        options.limits.frame = 1000;
-        options.limits.message = 1000;
-        let mut server = open_server(options);
+        let mut server = open_server(WebSocketServerOptions::default());
         let error = server.input(&wire, &mut BytesMut::new()).unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
         let said = server.outgoing();

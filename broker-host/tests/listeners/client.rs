@@ -77,12 +77,18 @@ impl Client {
     /// Performs the handshakes and sends CONNECT; the error is that of the stages.
     pub(crate) async fn try_connect(&mut self, connect: &Connect<'_>) -> io::Result<Vec<u8>> {
         self.version = connect.version;
+        self.open().await?;
+        self.send(&Packet::Connect(*connect)).await?;
+        self.next().await
+    }
+
+    /// Performs the handshakes of the stages.
+    pub(crate) async fn open(&mut self) -> io::Result<()> {
         self.flush().await?;
         while !self.stack.is_open() {
             self.read().await?;
         }
-        self.send(&Packet::Connect(*connect)).await?;
-        self.next().await
+        Ok(())
     }
 
     pub(crate) async fn connect(&mut self, version: Version, client_id: &str) {

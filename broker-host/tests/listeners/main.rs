@@ -3,6 +3,7 @@
 
 mod client;
 mod refused;
+mod unfinished;
 
 use std::cell::RefCell;
 use std::fs;
@@ -79,7 +80,7 @@ impl Running {
     async fn start(mut settings: Settings, bind: &[&str]) -> Self {
         settings.bind = Some(bind.iter().map(|&bind| bind.to_owned()).collect());
         settings.statistics_interval = Some(0);
-        settings.threads = Some(threads());
+        settings.threads.get_or_insert_with(threads);
         let broker = settings.listen().await.unwrap();
         Self {
             addresses: broker.addresses().collect(),

@@ -63,9 +63,7 @@ fn listen(behind: u16, scheme: Scheme, end: End) -> u16 {
                 stack.push(authority().1.stage().expect("a stage"));
             }
             if scheme.is_websocket() {
-                let mut options = WebSocketServerOptions::default();
-                options.limits.frame = 64 << 20;
-                stack.push(WebSocketServer::new(options));
+                stack.push(WebSocketServer::new(WebSocketServerOptions::default()));
             }
             let _ = client.set_nodelay(true);
             thread::spawn(move || serve(client, behind, stack, end));

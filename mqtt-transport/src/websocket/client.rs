@@ -28,7 +28,7 @@ pub struct WebSocketOptions {
     pub origin: Option<String>,
     /// More headers of the request, such as an authorization. Default none.
     pub headers: Vec<(String, String)>,
-    /// The limits for headers, frames and messages of the server.
+    /// The limits for what is stored of the server.
     pub limits: Limits,
 }
 
@@ -61,7 +61,6 @@ impl Default for WebSocketOptions {
 pub struct WebSocketClient {
     state: State,
     queue: Queue,
-    limits: Limits,
 }
 
 enum State {
@@ -127,7 +126,6 @@ impl WebSocketClient {
         Ok(Self {
             state: State::Asked(Box::new(waiting), head),
             queue,
-            limits: options.limits,
         })
     }
 
@@ -147,7 +145,7 @@ impl WebSocketClient {
         let Some(head) = taken? else {
             return Ok(());
         };
-        let open = State::Open(Box::new(Frames::new(Role::Client, self.limits)));
+        let open = State::Open(Box::new(Frames::new(Role::Client)));
         let State::Asked(mut waiting, _) = std::mem::replace(&mut self.state, open) else {
             return Ok(());
         };

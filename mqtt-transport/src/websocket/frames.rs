@@ -8,13 +8,15 @@ use tungstenite::error::{CapacityError, Error as Fault};
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
 
-use super::Limits;
+use super::incoming::{CONTROL_FRAME, Found, Incoming};
 use crate::error::{Error, ErrorKind};
 use crate::queue::Queue;
 
 /// The frames of one connection.
 #[derive(Debug)]
 pub(super) struct Frames {
+    incoming: Incoming,
+    /// Answers control frames, and writes.
     context: WebSocketContext,
     is_ended: bool,
     failed: Option<Error>,
@@ -46,18 +48,15 @@ impl Write for Memory<'_> {
     }
 }
 
-/// How many bytes tungstenite reads at once. It has a buffer of this size for each connection.
-const READ: usize = 4 << 10;
-
 impl Frames {
-    pub(super) fn new(role: Role, limits: Limits) -> Self {
+    pub(super) fn new(role: Role) -> Self {
         let config = WebSocketConfig::default()
-            .read_buffer_size(READ)
+            // It reads control frames only, and has a buffer of this size for each connection.
+            .read_buffer_size(CONTROL_FRAME)
             // Each frame goes to the queue at once.
-            .write_buffer_size(0)
-            .max_frame_size(Some(limits.frame))
-            .max_message_size(Some(limits.message));
+            .write_buffer_size(0);
         Self {
+            incoming: Incoming::new(role),
             context: WebSocketContext::new(role, Some(config)),
             is_ended: false,
             failed: None,
@@ -84,49 +83,54 @@ impl Frames {
 
     /// Packets are taken from the bytes of all frames, wherever a frame begins or ends.
     /// 3.1.1 [MQTT-6.0.0-2], 5 [MQTT-6.0.0-2]: a frame may hold several packets or a part of one.
-    fn read(&mut self, wire: &[u8], plain: &mut BytesMut, queue: &mut Queue) -> Result<(), Error> {
-        let mut memory = Memory { wire, queue };
+    fn read(
+        &mut self,
+        mut wire: &[u8],
+        plain: &mut BytesMut,
+        queue: &mut Queue,
+    ) -> Result<(), Error> {
         while !self.is_ended {
-            match self.context.read(&mut memory) {
-                Ok(Message::Binary(bytes)) => plain.extend_from_slice(&bytes),
+            match self.incoming.take(&mut wire, plain) {
+                Ok(Found::Nothing) => break,
+                Ok(Found::Control(frame)) => self.control(&frame, queue)?,
                 // 3.1.1 [MQTT-6.0.0-1], 5 [MQTT-6.0.0-1]: whoever gets another kind of data frame closes the connection.
-                Ok(Message::Text(_)) | Err(Fault::Utf8(_)) => {
-                    self.say_close(
-                        &mut memory,
-                        CloseCode::Unsupported,
-                        "MQTT sends binary frames",
-                    );
+                Ok(Found::Text) => {
+                    self.say_close(queue, CloseCode::Unsupported, "MQTT sends binary frames");
                     return Err(Error::new(
                         ErrorKind::TextFrame,
                         "the peer sent a text frame; MQTT sends binary frames only",
                     ));
                 }
-                Ok(Message::Close(_)) | Err(Fault::ConnectionClosed | Fault::AlreadyClosed) => {
-                    self.is_ended = true;
-                    // Sends the answer to a close frame.
-                    let _ = self.context.flush(&mut memory);
-                }
-                // tungstenite answers a ping by itself.
-                Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {
-                    memory.queue.check()?;
-                }
-                Err(Fault::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return memory.queue.check();
-                }
-                Err(fault) => return Err(self.refuse(&mut memory, fault)),
+                Err(fault) => return Err(self.refuse(queue, fault)),
             }
         }
         Ok(())
     }
 
-    fn refuse(&mut self, memory: &mut Memory<'_>, fault: Fault) -> Error {
+    /// Passes a whole control frame to tungstenite, which answers it.
+    fn control(&mut self, frame: &[u8], queue: &mut Queue) -> Result<(), Error> {
+        let mut memory = Memory { wire: frame, queue };
+        match self.context.read(&mut memory) {
+            Ok(Message::Close(_)) | Err(Fault::ConnectionClosed | Fault::AlreadyClosed) => {
+                self.is_ended = true;
+                // Sends the answer to a close frame.
+                let _ = self.context.flush(&mut memory);
+            }
+            Ok(_) => {
+                // Sends the answer to a ping.
+                let _ = self.context.flush(&mut memory);
+            }
+            Err(fault) => return Err(self.refuse(memory.queue, fault)),
+        }
+        queue.check()
+    }
+
+    fn refuse(&mut self, queue: &mut Queue, fault: Fault) -> Error {
         let (code, kind, message) = match &fault {
             Fault::Capacity(CapacityError::MessageTooLong { size, max_size }) => (
                 CloseCode::Size,
                 ErrorKind::TooLarge,
-                format!(
-                    "a WebSocket message of {size} bytes is larger than the limit of {max_size}"
-                ),
+                format!("a WebSocket frame of {size} bytes is larger than the limit of {max_size}"),
             ),
             Fault::Protocol(error) => (
                 CloseCode::Protocol,
@@ -139,16 +143,17 @@ impl Frames {
                 format!("WebSocket: {other}"),
             ),
         };
-        self.say_close(memory, code, "");
+        self.say_close(queue, code, "");
         Error::new(kind, message).because(fault)
     }
 
-    fn say_close(&mut self, memory: &mut Memory<'_>, code: CloseCode, reason: &'static str) {
+    fn say_close(&mut self, queue: &mut Queue, code: CloseCode, reason: &'static str) {
         let reason = reason.into();
+        let mut memory = Memory { wire: &[], queue };
         // Writing to memory does not fail. After a close frame no other one is sent.
         let _ = self
             .context
-            .close(memory, Some(CloseFrame { code, reason }));
+            .close(&mut memory, Some(CloseFrame { code, reason }));
     }
 
     /// 3.1.1 [MQTT-6.0.0-1], 5 [MQTT-6.0.0-1]: packets go in binary frames.
@@ -166,6 +171,6 @@ impl Frames {
     }
 
     pub(super) fn close(&mut self, queue: &mut Queue) {
-        self.say_close(&mut Memory { wire: &[], queue }, CloseCode::Normal, "");
+        self.say_close(queue, CloseCode::Normal, "");
     }
 }

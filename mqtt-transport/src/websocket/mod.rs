@@ -49,6 +49,7 @@ macro_rules! stage_of_frames {
 
 mod client;
 mod frames;
+mod incoming;
 mod server;
 
 pub use client::{WebSocketClient, WebSocketOptions};
@@ -60,24 +61,16 @@ pub const SUB_PROTOCOL: &str = "mqtt";
 /// The path that most brokers and clients use.
 pub const PATH: &str = "/mqtt";
 
-/// The limits for what is stored of the peer.
+/// The limits for what is stored of the peer. Payload is passed on as it arrives, and is limited by what reads it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Limits {
     /// Bytes of the headers of the handshake. Default 8 KiB.
     pub head: usize,
-    /// Bytes of one frame, which is stored until it is whole. Default 16 MiB.
-    pub frame: usize,
-    /// Bytes of one message, which is all of its frames and is stored until it is whole. Default 16 MiB.
-    pub message: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            head: 8 << 10,
-            frame: 16 << 20,
-            message: 16 << 20,
-        }
+        Self { head: 8 << 10 }
     }
 }

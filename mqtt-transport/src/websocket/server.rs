@@ -74,7 +74,7 @@ pub struct WebSocketServerOptions {
     pub origins: Origins,
     /// More headers of the answer. Default none.
     pub headers: Vec<(String, String)>,
-    /// The limits for headers, frames and messages of the client.
+    /// The limits for what is stored of the client.
     pub limits: Limits,
     /// Whether to take the address of the client from `X-Forwarded-For`: its last address is the one that the nearest proxy
     /// saw. Set it only if there is a known proxy in front, since other clients can write any address. Default `false`.
@@ -157,7 +157,7 @@ impl WebSocketServer {
         match written {
             Ok(bytes) => {
                 self.queue.0.extend_from_slice(&bytes);
-                let frames = Frames::new(Role::Server, self.options.limits);
+                let frames = Frames::new(Role::Server);
                 self.state = State::Open(Box::new(frames));
                 Ok(())
             }

@@ -41,7 +41,7 @@ impl Access {
 }
 
 impl ListenerSettings {
-    fn requires_certificate(&self) -> bool {
+    pub(crate) fn requires_certificate(&self) -> bool {
         self.client_ca.is_some() && self.client_certificate.as_deref() != Some("optional")
     }
 }

@@ -263,12 +263,15 @@ fn is_on_other_engine(started: &Settings, wanted: &Settings) -> bool {
         || started.engine_pipe_bytes != wanted.engine_pipe_bytes
 }
 
+/// The number of a listener, its users, and whether clients may connect there without a user name.
+type OfListener = (usize, Option<Users>, Option<bool>);
+
 /// The users and rules of the files in the settings.
 #[derive(Clone, Debug)]
 pub(crate) struct Access {
-    /// The users of each listener by its number, and whether clients may connect without a user name; the first entry is for all
-    /// listeners.
-    logins: Vec<(usize, Option<Users>, Option<bool>)>,
+    /// The logins of each listener. The first entry has those of the common settings, and the number 0, which connections have that come
+    /// from no listener.
+    logins: Vec<OfListener>,
     acl: Option<Acl>,
     password_queue: Option<usize>,
 }
@@ -282,8 +285,8 @@ impl Access {
         let mut read: Vec<(PathBuf, Users)> = Vec::new();
         let mut logins = Vec::new();
         let all = (0, settings.common());
-        let listeners = listeners.iter().cloned();
-        for (number, listener) in std::iter::once(all).chain(listeners) {
+        let own = listeners.iter().cloned();
+        for (number, listener) in std::iter::once(all).chain(own) {
             let users = match listener.user_file {
                 None => None,
                 // Each file is read once, so that all listeners share the remembered passwords.
@@ -298,11 +301,29 @@ impl Access {
             };
             logins.push((number, users, listener.allow_anonymous));
         }
-        Ok(Self {
+        let mut access = Self {
             logins,
             acl: settings.acl_file.as_deref().map(Acl::read).transpose()?,
             password_queue: settings.password_queue,
-        })
+        };
+        access.decide_outside(listeners);
+        Ok(access)
+    }
+
+    /// Decides who may connect where the program accepts connections, such as on the port of a page, which is no listener of the
+    /// settings. If the common settings do not decide it, clients without a user name may connect there only if they may at a listener.
+    fn decide_outside(&mut self, listeners: &[(usize, ListenerSettings)]) {
+        let Some(((_, None, decision @ None), own)) = self.logins.split_first_mut() else {
+            return;
+        };
+        let is_open =
+            |((_, users, anonymous), (_, listener)): (&OfListener, &(_, ListenerSettings))| {
+                let needs_certificate = listener.has_tls() && listener.requires_certificate();
+                anonymous.unwrap_or_else(|| users.is_none()) && !needs_certificate
+            };
+        if !listeners.is_empty() && !own.iter().zip(listeners).any(is_open) {
+            *decision = Some(false);
+        }
     }
 
     /// Returns the same for one of several shards, which divide the queue of passwords.
@@ -373,6 +394,37 @@ mod tests {
         let users = listeners.into_iter().map(|(_, own)| own.user_file);
         let users = users.map(|file| file.map_or(String::new(), |file| file.display().to_string()));
         (users.collect(), fixed)
+    }
+
+    /// Whoever needs a password or a certificate at each listener needs a password where there is none.
+    #[test]
+    fn a_connection_from_no_listener_may_be_anonymous_if_one_from_a_listener_may() {
+        const PAIR: &str = "cert = 'c'\nkey = 'k'\nclient-ca = 'a'\n";
+        let certified = |bind: &str| format!("{PAIR}bind = [{bind}]");
+        let closed = "[[listener]]\nbind = ['h:1']\nallow-anonymous = false\n";
+        for (text, may_be_anonymous) in [
+            ("", true),
+            ("bind = ['h:1']", true),
+            ("bind = ['h:1']\nallow-anonymous = false", false),
+            (closed, false),
+            (&format!("{closed}[[listener]]\nbind = ['h:2']\n"), true),
+            (&format!("allow-anonymous = true\n{closed}"), true),
+            (&certified("'mqtts://h:1'"), false),
+            (&certified("'mqtts://h:1', 'h:2'"), true),
+            (
+                &format!(
+                    "client-certificate = 'optional'\n{}",
+                    certified("'mqtts://h:1'")
+                ),
+                true,
+            ),
+        ] {
+            let settings = settings(text);
+            let access = Access::read(&settings, &settings.numbered_listeners()).unwrap();
+            let mut guard = Guard::new(crate::control().0).unwrap();
+            access.apply(&mut guard);
+            assert_eq!(guard.anonymous, may_be_anonymous, "{text}");
+        }
     }
 
     const TABLES: &str = "[[listener]]\nbind = ['h:1']\nuser-file = 'one'\n\

@@ -10,6 +10,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use client::{Client, tls, trusting, websocket};
@@ -26,7 +27,7 @@ use mqtt_broker_host::{
 use mqtt_proto::{Connect, ReasonCode, Version};
 use mqtt_testing::peers::{Authority, Subject};
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 /// A folder that is removed at the end of the test.
 struct Folder(PathBuf);
@@ -170,6 +171,31 @@ async fn each_listener_asks_its_own_clients_for_passwords() {
                     assert_eq!((connack[0], connack[3]), (0x20, told), "{connect:?}");
                 }
             }
+        })
+        .await;
+}
+
+/// A connection that the program accepts, as for the page of `--web`, asks for a password if each listener does.
+#[tokio::test]
+async fn who_comes_from_no_listener_is_asked_as_at_the_listeners() {
+    let folder = Folder::new();
+    let users = folder.0.join("users");
+    users::create(&users, "alice", "secret", Cost::default()).unwrap();
+    let at_listener = format!("127.0.0.1:0?user-file={}", users.display());
+    let running = Running::start(Settings::default(), &[&at_listener]).await;
+    let control = running.broker.control();
+    running
+        .beside(|addresses, _| async move {
+            let anonymous = Connect::new(Version::V5, "client");
+            let mut client = Client::tcp(addresses[0], Stack::new()).await;
+            assert_eq!(client.try_connect(&anonymous).await.unwrap()[3], 0x87);
+            let own = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = own.local_addr().unwrap();
+            let (mut client, accepted) =
+                tokio::join!(Client::tcp(address, Stack::new()), own.accept());
+            let layers = Arc::new(Layers::default());
+            control.serve(accepted.unwrap().0, layers).await;
+            assert_eq!(client.try_connect(&anonymous).await.unwrap()[3], 0x87);
         })
         .await;
 }

@@ -9,6 +9,11 @@ pub trait Clock {
 
     /// Called when no byte has arrived and nothing is due before `until`, or at any time with `None`. It may sleep until an
     /// interrupt, but not longer than `until`; the transport is read afterwards. The default implementation returns at once.
+    ///
+    /// The interrupt of a byte may come after the transport was asked for bytes and before the processor sleeps, and must end that sleep
+    /// as well. On a Cortex-M, WFE does that: it returns at once if an interrupt was served since the last one. WFI does not: either look
+    /// for bytes with interrupts masked, call it while they are masked (one that is pending ends it), and unmask them, or let a timer
+    /// interrupt often. Otherwise the byte waits for the next interrupt, which with keep-alive 0 may never come.
     fn idle(&mut self, until: Option<Instant>) {
         let _ = until;
     }

@@ -194,6 +194,7 @@ impl Clock for Millis {
     }
 
     fn idle(&mut self, _: Option<Instant>) {
+        // If the interrupt of a byte was served before this instruction, SysTick ends it within a millisecond.
         cortex_m::asm::wfi();
     }
 }

@@ -15,6 +15,7 @@ macro_rules! endpoint {
 
         impl $name<'_> {
             /// Stores the time and returns it as the engine counts it.
+            #[inline]
             fn at(&mut self, now: Instant) -> u32 {
                 self.now = now;
                 now.wrapped()
@@ -23,11 +24,13 @@ macro_rules! endpoint {
             /// Returns bytes that wait for the transport: those that lie together in memory, so after [`Self::sent`] there may be
             /// more. The call has no effect of its own.
             #[must_use]
+            #[inline]
             pub fn outgoing(&self) -> &[u8] {
                 self.engine.outgoing(&self.memory)
             }
 
             /// Takes note that the transport has taken the first `n` bytes of [`Self::outgoing`]. A larger `n` counts as all of them.
+            #[inline]
             pub fn sent(&mut self, n: usize) {
                 self.engine.sent(&mut self.memory, n);
             }

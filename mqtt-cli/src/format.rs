@@ -21,18 +21,21 @@ pub(crate) struct Format {
 #[derive(Debug, PartialEq)]
 enum Part {
     Literal(Vec<u8>),
-    /// A `%` sequence with its flags and widths.
-    Field {
-        letter: char,
-        zero: bool,
-        left: bool,
-        width: usize,
-        most: Option<usize>,
-    },
+    Field(Field),
     /// The payload, or `(null)` if it is empty.
     PayloadOrNull,
     /// An `@` sequence.
     Time(char),
+}
+
+/// A `%` sequence with its flags and widths.
+#[derive(Debug, PartialEq)]
+struct Field {
+    letter: char,
+    zero: bool,
+    left: bool,
+    width: usize,
+    most: Option<usize>,
 }
 
 /// The letters that may follow `%`.
@@ -116,25 +119,9 @@ impl Format {
                     out.extend_from_slice(b"(null)");
                 }
                 Part::PayloadOrNull => out.extend(self.harmless(message.payload.to_vec())),
-                Part::Field {
-                    letter,
-                    zero,
-                    left,
-                    width,
-                    most,
-                } => {
-                    let value = value(*letter, message, &now, self.pretty)?;
-                    let mut value = self.harmless(value);
-                    // As in mosquitto_sub, the width is also the maximum for a payload, and a precision is ignored.
-                    let most = match letter {
-                        'p' => Some(*width).filter(|width| *width > 0),
-                        'x' | 'X' => Some(*width / 2 * 2).filter(|width| *width > 0),
-                        _ => *most,
-                    };
-                    if let Some(most) = most {
-                        value.truncate(most);
-                    }
-                    pad(value, *zero, *left, *width, out);
+                Part::Field(field) => {
+                    let value = value(field.letter, message, &now, self.pretty)?;
+                    field.write(self.harmless(value), out);
                 }
             }
         }
@@ -159,14 +146,38 @@ fn without_controls(value: &[u8]) -> String {
     text.replace(harmful, "\u{FFFD}")
 }
 
+impl Field {
+    /// Appends a value in the widths of the field.
+    fn write(&self, mut value: Vec<u8>, out: &mut Vec<u8>) {
+        // As in mosquitto_sub, the width is also the maximum for a payload, and a precision is ignored.
+        let most = match self.letter {
+            'p' => Some(self.width).filter(|width| *width > 0),
+            'x' | 'X' => Some(self.width / 2 * 2).filter(|width| *width > 0),
+            _ => self.most,
+        };
+        if let Some(most) = most {
+            value.truncate(most);
+        }
+        let padding = if self.zero { b'0' } else { b' ' };
+        let padding = std::iter::repeat_n(padding, self.width.saturating_sub(value.len()));
+        if self.left {
+            out.extend(value);
+            out.extend(padding);
+        } else {
+            out.extend(padding);
+            out.extend(value);
+        }
+    }
+}
+
 const fn field(letter: char) -> Part {
-    Part::Field {
+    Part::Field(Field {
         letter,
         zero: false,
         left: false,
         width: 0,
         most: None,
-    }
+    })
 }
 
 fn escape(letter: Option<char>) -> Result<u8, Failure> {
@@ -203,13 +214,13 @@ fn percent(rest: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Part, 
     plain &= width.is_none() && most.is_none();
     match rest.next() {
         Some(letter) if LETTERS.contains(letter) && (plain || WIDE.contains(letter)) => {
-            Ok(Part::Field {
+            Ok(Part::Field(Field {
                 letter,
                 zero: zero && !left,
                 left,
                 width: width.unwrap_or(0),
                 most,
-            })
+            }))
         }
         Some(letter) if LETTERS.contains(letter) => {
             Err(fail(format!("format: %{letter} has no width")))
@@ -230,17 +241,6 @@ fn number(rest: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Option<
     match digits.parse() {
         Ok(number @ ..=10_000) => Ok(Some(number)),
         _ => Err(fail(format!("format: a width of {digits} is too much"))),
-    }
-}
-
-fn pad(value: Vec<u8>, zero: bool, left: bool, width: usize, out: &mut Vec<u8>) {
-    let missing = width.saturating_sub(value.len());
-    if left {
-        out.extend(value);
-        out.extend(std::iter::repeat_n(b' ', missing));
-    } else {
-        out.extend(std::iter::repeat_n(if zero { b'0' } else { b' ' }, missing));
-        out.extend(value);
     }
 }
 

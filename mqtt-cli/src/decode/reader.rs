@@ -3,7 +3,7 @@
 use mqtt_tokio::proto::{Decoded, MAX_PACKET, Packet, Version};
 
 use super::advice::Advice;
-use super::show::{Show, Shown};
+use super::show::{Show, Shown, Unreadable};
 use crate::anatomy;
 use crate::failure::{Failure, fail};
 use crate::review::{From, Review};
@@ -187,8 +187,13 @@ impl Reader {
             Ok(Decoded::Needs(_)) => Ok(0),
             Err(error) => {
                 let advice = Advice::on(input, assumed.version);
-                self.show
-                    .malformed(self.name(), at, input, &error, advice.as_ref());
+                let unreadable = Unreadable {
+                    name: self.name(),
+                    at,
+                    bytes: input,
+                    advice: advice.as_ref(),
+                };
+                self.show.malformed(&unreadable, &error);
                 Err(fail(format!("malformed packet at byte {at}: {error}")))
             }
         }
@@ -208,10 +213,19 @@ impl Reader {
             Packet::decode(&self.buffer, assumed.version, MAX_PACKET)
             && !self.buffer.is_empty()
         {
-            let advice = Advice::on(&self.buffer, assumed.version);
-            self.show
-                .cut_short(self.name(), self.at, &self.buffer, needed, advice.as_ref());
+            self.show_cut_short(needed, assumed);
         }
+    }
+
+    fn show_cut_short(&self, needed: usize, assumed: &Assumed) {
+        let advice = Advice::on(&self.buffer, assumed.version);
+        let unreadable = Unreadable {
+            name: self.name(),
+            at: self.at,
+            bytes: &self.buffer,
+            advice: advice.as_ref(),
+        };
+        self.show.cut_short(&unreadable, needed);
     }
 
     /// Reports an incomplete packet that is left at the end.
@@ -224,9 +238,7 @@ impl Reader {
             _ => self.buffer.len(),
         };
         let name = anatomy::type_name(*first);
-        let advice = Advice::on(&self.buffer, assumed.version);
-        self.show
-            .cut_short(self.name(), self.at, &self.buffer, needed, advice.as_ref());
+        self.show_cut_short(needed, assumed);
         Err(fail(format!(
             "the {name} at byte {} is cut short: it has {} bytes and needs {needed} at least",
             self.at,

@@ -31,6 +31,26 @@ pub(crate) struct Shown<'a> {
     pub(crate) notes: &'a [String],
 }
 
+/// Bytes that are no whole packet, and what is printed of them.
+#[derive(Clone, Copy)]
+pub(crate) struct Unreadable<'a> {
+    /// The direction, if the input has two.
+    pub(crate) name: Option<&'a str>,
+    /// The position of the first byte in the input.
+    pub(crate) at: usize,
+    pub(crate) bytes: &'a [u8],
+    pub(crate) advice: Option<&'a Advice>,
+}
+
+impl Unreadable<'_> {
+    /// Returns the name of the packet type that the first byte has.
+    fn packet_type(&self) -> String {
+        self.bytes
+            .first()
+            .map_or_else(String::new, |first| anatomy::type_name(*first))
+    }
+}
+
 /// Replaces control characters, which would disturb a terminal.
 pub(crate) fn printable(text: &str) -> String {
     text.chars()
@@ -97,14 +117,13 @@ impl Show {
     }
 
     /// Prints an error and the place of the wrong byte.
-    pub(crate) fn malformed(
-        self,
-        name: Option<&str>,
-        at: usize,
-        input: &[u8],
-        error: &DecodeError,
-        advice: Option<&Advice>,
-    ) {
+    pub(crate) fn malformed(self, unreadable: &Unreadable<'_>, error: &DecodeError) {
+        let Unreadable {
+            name,
+            at,
+            bytes,
+            advice,
+        } = *unreadable;
         let wrong = to_usize(error.at);
         let statement = error.statement();
         let reason = error.reason_code();
@@ -122,14 +141,12 @@ impl Show {
             return crate::output_json(&object);
         }
         let from = name.map_or_else(String::new, |name| format!("{name}: "));
-        let what = input
-            .first()
-            .map_or_else(String::new, |first| anatomy::type_name(*first));
+        let what = unreadable.packet_type();
         crate::output(format_args!(
             "{from}{what}, malformed, MQTT {}\n",
             error.version
         ));
-        let column = 8 + 3 * around(at, input, wrong);
+        let column = 8 + 3 * around(at, bytes, wrong);
         crate::output(format_args!(
             "{:column$}^^ byte {}: {}\n",
             "",
@@ -146,32 +163,30 @@ impl Show {
         self.advice(advice);
     }
 
-    pub(crate) fn cut_short(
-        self,
-        name: Option<&str>,
-        at: usize,
-        input: &[u8],
-        needed: usize,
-        advice: Option<&Advice>,
-    ) {
-        let what = input
-            .first()
-            .map_or_else(String::new, |first| anatomy::type_name(*first));
+    /// Prints a packet whose end is missing: it needs at least `needed` bytes.
+    pub(crate) fn cut_short(self, unreadable: &Unreadable<'_>, needed: usize) {
+        let Unreadable {
+            name,
+            at,
+            bytes,
+            advice,
+        } = *unreadable;
+        let what = unreadable.packet_type();
         if self.json {
             let object = json!({
                 "packet": what, "direction": name, "at": at,
-                "error": { "at": at + input.len(), "rule": "the packet is cut short", "needed": needed,
+                "error": { "at": at + bytes.len(), "rule": "the packet is cut short", "needed": needed,
                     "cause": advice.map(|advice| &advice.cause),
                     "corrected": advice.map(|advice| hex::spaced(&advice.corrected)) },
             });
             return crate::output_json(&object);
         }
         let from = name.map_or_else(String::new, |name| format!("{name}: "));
-        let len = input.len();
+        let len = bytes.len();
         crate::output(format_args!(
             "{from}{what}, cut short: {len} of {needed} bytes\n"
         ));
-        around(at, input, len.saturating_sub(1));
+        around(at, bytes, len.saturating_sub(1));
         self.advice(advice);
     }
 

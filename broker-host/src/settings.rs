@@ -192,7 +192,10 @@ settings! {
     engine_shards: u8,
     /// Send clients of MQTT 5 to the process that serves them, if it has a node address, instead of passing on what they send:
     /// true or false. Default false
-    #[cfg_attr(feature = "clap", arg(long, value_name = "YES", num_args = 0..=1, default_missing_value = "true", require_equals = true, help_heading = "Engine"))]
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "YES", num_args = 0..=1, default_missing_value = "true", require_equals = true, help_heading = "Engine")
+    )]
     engine_redirect: bool,
     /// Limit of bytes of passed clients that are under way to one process from all others, beside 8 KiB for each client; the
     /// same for all processes. Default 268435456

@@ -163,7 +163,10 @@ impl Sign {
         } = &signed.credentials;
         let (host, port) = (&signed.host, signed.port);
         if self.json {
-            let object = json!({ "client_id": client_id, "user_name": user_name, "password": password, "host": host, "port": port, "signed_text": signed.signed_text });
+            let object = json!({
+                "client_id": client_id, "user_name": user_name, "password": password,
+                "host": host, "port": port, "signed_text": signed.signed_text,
+            });
             crate::output(format_args!("{object}\n"));
         } else {
             crate::output(format_args!(

@@ -404,7 +404,8 @@ fn sign_prints_what_onenet_expects() {
     prints(
         &[&arguments[..], &[key, "--method", "md5"]].concat(),
         "client id  pump-7\nuser name  323685\n\
-         password   version=2018-10-31&res=products%2F323685%2Fdevices%2Fpump-7&et=1800000000&method=md5&sign=Q1wq7F0LgG%2Bj5hAcP5nT7w%3D%3D\n\
+         password   version=2018-10-31&res=products%2F323685%2Fdevices%2Fpump-7&et=1800000000\
+         &method=md5&sign=Q1wq7F0LgG%2Bj5hAcP5nT7w%3D%3D\n\
          host       mqtts.heclouds.com\nport       1883\n",
     );
     failed(&mqtt(&[&arguments[..], &["no key"]].concat()), "base64");

@@ -377,8 +377,11 @@ fn decode_points_at_the_wrong_byte() {
     assert_eq!(ended.code, Some(1));
     assert_eq!(
         ended.stdout,
-        "MQTT 3.1.1: no CONNECT says which; -V chooses\nPINGREQ, 2 bytes, MQTT 3.1.1\n     0  c0                       PINGREQ\n     1  00                       remaining length 0\n\
-         SUBSCRIBE, malformed, MQTT 3.1.1\n     2  82 0a 00 01 00 05 61 2f 23 2f 62 00\n                                ^^ byte 10: wildcard in a topic filter is misplaced\n                                   statement MQTT-4.7.1-2 of MQTT 3.1.1, reason code topic filter invalid\n"
+        "MQTT 3.1.1: no CONNECT says which; -V chooses\nPINGREQ, 2 bytes, MQTT 3.1.1\n\
+         \x20    0  c0                       PINGREQ\n     1  00                       remaining length 0\n\
+         SUBSCRIBE, malformed, MQTT 3.1.1\n     2  82 0a 00 01 00 05 61 2f 23 2f 62 00\n\
+         \x20                               ^^ byte 10: wildcard in a topic filter is misplaced\n\
+         \x20                                  statement MQTT-4.7.1-2 of MQTT 3.1.1, reason code topic filter invalid\n"
     );
     assert_eq!(ended.stderr.lines().count(), 1);
 }

@@ -177,7 +177,8 @@ fn a_store_is_shown_and_checked() {
     let shown = run(MQTT, &["store", "show", text(&dir)], "");
     assert_eq!(
         shown.stdout,
-        "session \"away\": MQTT 3.1.1, away, 1 message waits, expires after 2592000 s\n  subscription \"n\"\nretained \"kept\": QoS 1, a packet of 10 bytes\n"
+        "session \"away\": MQTT 3.1.1, away, 1 message waits, expires after 2592000 s\n  subscription \"n\"\n\
+         retained \"kept\": QoS 1, a packet of 10 bytes\n"
     );
     let json = run(MQTT, &["store", "show", "--json", text(&dir)], "");
     assert!(json.stdout.contains("\"messages\":1"), "{}", json.stdout);
@@ -213,7 +214,8 @@ fn an_interrupted_write_is_told() {
     bytes[end..end + 4].fill(0);
     std::fs::write(&log, bytes).expect("the log");
     let checked = run(MQTT, &["store", "check", text(&dir)], "");
-    let told = "the store is whole: 0 sessions, 0 subscriptions, 0 messages, 1 retained message\nits end was being written when the process ended: ";
+    let told = "the store is whole: 0 sessions, 0 subscriptions, 0 messages, 1 retained message\n\
+                its end was being written when the process ended: ";
     assert!(checked.stdout.starts_with(told), "{}", checked.stdout);
     let (running, _) = broker(text(&dir));
     running.wait_stderr("the end of the store was being written");

@@ -85,7 +85,8 @@ fn run_all(first: u64, seeds: u64, plan: Plan) -> Option<Failure> {
 
 fn print(total: &Report, seeds: u64, plan: Plan) {
     println!(
-        "{seeds} seeds, {} clients each: {} messages published, {} received, {} of them again, {} connections cut, {} processes killed, {} crashes of the broker",
+        "{seeds} seeds, {} clients each: {} messages published, {} received, {} of them again, {} connections cut, \
+         {} processes killed, {} crashes of the broker",
         plan.clients,
         total.published,
         total.received,

@@ -97,7 +97,8 @@ impl Mosquitto {
         let path = directory.join("mosquitto.conf");
         let mut config = std::fs::File::create(&path).expect("its configuration");
         let text = format!(
-            "listener {port} 127.0.0.1\nmax_queued_messages 0\nlog_dest stderr\nlog_type information\nconnection_messages false\nset_tcp_nodelay true\n{extra}\n"
+            "listener {port} 127.0.0.1\nmax_queued_messages 0\nlog_dest stderr\nlog_type information\n\
+             connection_messages false\nset_tcp_nodelay true\n{extra}\n"
         );
         let anonymous = if extra.contains("allow_anonymous") {
             ""

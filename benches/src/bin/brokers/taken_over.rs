@@ -29,7 +29,8 @@ pub(crate) fn measure() {
             second.listens();
             drop(Client::connect(second.address, "new", None, Peer::Broker));
             println!(
-                "{} messages: a client is accepted {:.2} s after the first broker {}; {:.0} MiB of memory before, {:.0} MiB then, {:.0} MiB at most",
+                "{} messages: a client is accepted {:.2} s after the first broker {}; {:.0} MiB of memory before, {:.0} MiB then, \
+                 {:.0} MiB at most",
                 SESSIONS * queued,
                 began.elapsed().as_secs_f64(),
                 if is_killed {

@@ -2,7 +2,7 @@
 #![cfg(not(target_family = "wasm"))]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use mqtt_testing::peers::HostedBroker;
@@ -37,31 +37,41 @@ fn built(name: &str) -> PathBuf {
     out
 }
 
-/// Runs a script of this folder with node. Its first arguments are the modules, Chromium, a page of the examples and the folder
-/// of its program.
-fn run_script(script: &str, chromium: &str, page: &str, folder: &Path, more: &[&str]) -> Ended {
-    let script = format!("{OWN}/tests/{script}");
-    let page = format!("{OWN}/examples/{page}");
-    let words = [&script, MODULES, chromium, &page, folder.to_str().unwrap()];
-    let ended = run("node", &[&words, more].concat(), "");
-    assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
-    ended
+/// The path of Chromium, and a folder with the program of a page.
+struct Browser {
+    chromium: String,
+    folder: PathBuf,
 }
 
-/// A user types wrong and right passwords, strange topics and payloads, 1 MiB, uses the keyboard and a narrow window, and the
-/// broker is gone for a while.
+impl Browser {
+    /// Runs a script of this folder with node, and removes the program. The first arguments of the script are the modules, Chromium, a
+    /// page of the examples and the folder of its program.
+    fn run(self, script: &str, page: &str, more: &[&str]) -> Ended {
+        let Self { chromium, folder } = self;
+        let script = format!("{OWN}/tests/{script}");
+        let page = format!("{OWN}/examples/{page}");
+        let words = [&script, MODULES, &chromium, &page, folder.to_str().unwrap()];
+        let ended = run("node", &[&words, more].concat(), "");
+        assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
+        fs::remove_dir_all(&folder).unwrap();
+        ended
+    }
+}
+
+/// A user types wrong and right passwords, strange topics and payloads, 1 MiB, uses the keyboard and a narrow window, and the broker
+/// is gone for a while.
 #[test]
 fn a_page_for_users_withstands_what_they_do() {
     let Some(chromium) = chromium() else {
         return;
     };
     let folder = built("web_client");
+    let browser = Browser { chromium, folder };
     let broker = HostedBroker::start(Some("right"));
     let options = mqtt_web::Options::new("127.0.0.1", broker.port);
     let (options, _) = through(options, mqtt_web::Scheme::Ws, End::Clean);
     let port = options.port.to_string();
-    let ended = run_script("client.js", &chromium, "client.html", &folder, &[&port]);
-    fs::remove_dir_all(&folder).unwrap();
+    let ended = browser.run("client.js", "client.html", &[&port]);
     shows(&ended, &["done\n"]);
 }
 
@@ -71,6 +81,7 @@ fn a_page_publishes_hears_and_reconnects() {
         return;
     };
     let folder = built("web_echo");
+    let browser = Browser { chromium, folder };
     let broker = HostedBroker::start(None);
     let options = mqtt_web::Options::new("127.0.0.1", broker.port);
     let (options, _) = through(options, mqtt_web::Scheme::Ws, End::Clean);
@@ -79,8 +90,7 @@ fn a_page_publishes_hears_and_reconnects() {
     let url = |port: u16, rounds: u32| format!("ws://localhost:{port}/mqtt,{rounds}");
     let urls = [url(options.port, 3), url(proxy.port, 200)];
     let urls = urls.each_ref().map(String::as_str);
-    let ended = run_script("echo.js", &chromium, "page.html", &folder, &urls);
-    fs::remove_dir_all(&folder).unwrap();
+    let ended = browser.run("echo.js", "page.html", &urls);
     let expected = |heard: u32| {
         ["3.1.1", "5"].map(|version| {
             format!("version {version} heard {heard}, 0 of them wrong\nversion {version} left 0 messages\n")

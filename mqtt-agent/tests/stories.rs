@@ -62,10 +62,19 @@ impl Story {
         flow.expect("the server keeps the rules")
     }
 
-    fn message(&mut self, qos: QoS, id: u16, dup: bool, topic: &str, payload: &str) -> Flow {
+    fn message(&mut self, qos: QoS, id: u16, topic: &str, payload: &str) -> Flow {
+        self.publish(topic, publish(qos, id, false, payload))
+    }
+
+    /// Sends a message as one that may have been sent before.
+    fn repeated_message(&mut self, qos: QoS, id: u16, topic: &str, payload: &str) -> Flow {
+        self.publish(topic, publish(qos, id, true, payload))
+    }
+
+    fn publish(&mut self, topic: &str, message: Publish<'_>) -> Flow {
         let message = Publish {
             topic: TopicName::new(topic).expect("valid"),
-            ..publish(qos, id, dup, payload)
+            ..message
         };
         self.feed(&encode(&Packet::Publish(message), Version::V311))
     }
@@ -120,7 +129,7 @@ impl Story {
 fn an_unsubscribe_that_is_not_awaited_drops_no_message() {
     let mut story = Story::new(kept());
     story.connect(false);
-    story.message(QoS::AtLeastOnce, 1, false, "a/b", "waits");
+    story.message(QoS::AtLeastOnce, 1, "a/b", "waits");
     let filters = [TopicFilter::new("a/#").expect("valid")];
     let id = story.agent.unsubscribe_filters(&filters, story.now);
     assert_eq!(story.sent(), [PacketType::Unsubscribe]);
@@ -143,7 +152,7 @@ fn a_message_in_hand_outlives_another_stream_of_it() {
         let mut story = Story::new(options);
         story.connect(false);
         let (first, second) = (story.granted(1, "a/#"), story.granted(2, "a/b"));
-        story.message(QoS::AtLeastOnce, 1, false, "a/b", "x");
+        story.message(QoS::AtLeastOnce, 1, "a/b", "x");
         let received = story.must_get(Some(first), "x");
         story.agent.forget(second, story.now);
         assert_eq!(story.sent(), []);
@@ -171,7 +180,7 @@ fn a_message_is_acknowledged_when_the_program_is_done_with_it() {
         let mut story = Story::new(kept());
         story.connect(false);
         let from = Some(story.granted(1, "a/b"));
-        story.message(qos, 1, false, "a/b", "first");
+        story.message(qos, 1, "a/b", "first");
         assert_eq!(story.sent(), []);
         let received = story.must_get(from, "first");
         assert_eq!(story.sent(), []);
@@ -190,7 +199,7 @@ fn a_message_of_two_subscriptions_is_acknowledged_when_both_are_done_with_it() {
     story.connect(false);
     let one = Some(story.granted(1, "a/b"));
     let two = Some(story.granted(2, "a/+"));
-    story.message(QoS::AtLeastOnce, 1, false, "a/b", "both");
+    story.message(QoS::AtLeastOnce, 1, "a/b", "both");
     let received = story.must_get(one, "both");
     story.taken(one, &received);
     assert_eq!(story.sent(), []);
@@ -203,8 +212,8 @@ fn a_message_of_two_subscriptions_is_acknowledged_when_both_are_done_with_it() {
 fn a_message_before_its_subscription_is_held_for_it() {
     let mut story = Story::new(kept());
     story.connect(true);
-    story.message(QoS::ExactlyOnce, 1, false, "a/b", "early");
-    story.message(QoS::AtLeastOnce, 2, false, "x", "another");
+    story.message(QoS::ExactlyOnce, 1, "a/b", "early");
+    story.message(QoS::AtLeastOnce, 2, "x", "another");
     assert_eq!(story.sent(), []);
     let from = Some(story.granted(1, "a/b"));
     let received = story.must_get(from, "early");
@@ -221,17 +230,17 @@ fn a_message_that_returns_is_not_given_out_again() {
     let mut story = Story::new(kept());
     story.connect(false);
     let from = Some(story.granted(1, "a/b"));
-    story.message(QoS::AtLeastOnce, 1, false, "a/b", "in hand");
-    story.message(QoS::AtLeastOnce, 2, false, "a/b", "waits");
+    story.message(QoS::AtLeastOnce, 1, "a/b", "in hand");
+    story.message(QoS::AtLeastOnce, 2, "a/b", "waits");
     let received = story.must_get(from, "in hand");
     story.lose();
     // The program takes the message before the server sends it again: the acknowledgement waits until then.
     story.taken(from, &received);
     story.connect(true);
     assert_eq!(story.sent(), []);
-    story.message(QoS::AtLeastOnce, 1, true, "a/b", "in hand");
+    story.repeated_message(QoS::AtLeastOnce, 1, "a/b", "in hand");
     assert_eq!(story.sent(), [PacketType::PubAck]);
-    story.message(QoS::AtLeastOnce, 2, true, "a/b", "waits");
+    story.repeated_message(QoS::AtLeastOnce, 2, "a/b", "waits");
     let received = story.must_get(from, "waits");
     story.taken(from, &received);
     assert_eq!(story.sent(), [PacketType::PubAck]);
@@ -246,7 +255,7 @@ fn a_message_acknowledged_by_hand_while_offline_is_acknowledged_when_it_returns(
     story.connect(false);
     let one = Some(story.granted(1, "a/b"));
     let two = Some(story.granted(2, "a/+"));
-    story.message(QoS::AtLeastOnce, 1, false, "a/b", "both");
+    story.message(QoS::AtLeastOnce, 1, "a/b", "both");
     let id = story.must_get(one, "both").id().expect("held");
     story.lose();
     story
@@ -254,7 +263,7 @@ fn a_message_acknowledged_by_hand_while_offline_is_acknowledged_when_it_returns(
         .acknowledge(id, ReasonCode::Success, story.now)
         .expect("it is held");
     story.connect(true);
-    story.message(QoS::AtLeastOnce, 1, true, "a/b", "both");
+    story.repeated_message(QoS::AtLeastOnce, 1, "a/b", "both");
     assert_eq!(story.sent(), [PacketType::PubAck]);
     story.must_get(two, "both");
     assert_eq!(story.agent.held_bytes(), 0);
@@ -268,7 +277,7 @@ fn a_stream_that_is_dropped_leaves_its_messages_to_others() {
         let mut story = Story::new(options);
         story.connect(false);
         let id = story.granted(1, "a/b");
-        story.message(QoS::AtLeastOnce, 1, false, "a/b", "kept");
+        story.message(QoS::AtLeastOnce, 1, "a/b", "kept");
         story.agent.forget(id, story.now);
         let received = story.must_get(None, "kept");
         let id = received.id().expect("held");
@@ -348,7 +357,7 @@ fn messages_at_qos_0_give_way_as_the_options_say() {
         story.connect(false);
         let id = story.granted(1, "a/b");
         for payload in ["1", "2", "3"] {
-            story.message(QoS::AtMostOnce, 1, false, "a/b", payload);
+            story.message(QoS::AtMostOnce, 1, "a/b", payload);
         }
         let pauses = policy == QoS0Overflow::PauseReading;
         assert_eq!(story.agent.is_paused(), pauses);
@@ -370,7 +379,7 @@ fn reading_does_not_pause_for_unclaimed_messages() {
     let mut story = Story::new(options);
     story.connect(true);
     for payload in ["1", "2", "3"] {
-        story.message(QoS::AtMostOnce, 1, false, "a/b", payload);
+        story.message(QoS::AtMostOnce, 1, "a/b", payload);
         assert!(!story.agent.is_paused(), "{payload}");
     }
     assert_eq!(story.agent.dropped(None), 1);
@@ -379,7 +388,7 @@ fn reading_does_not_pause_for_unclaimed_messages() {
     let id = story.agent.unsubscribe_filters(&filters, story.now);
     story.agent.forget(id, story.now);
     for payload in ["4", "5"] {
-        story.message(QoS::AtMostOnce, 1, false, "a/b", payload);
+        story.message(QoS::AtMostOnce, 1, "a/b", payload);
         assert!(!story.agent.is_paused(), "{payload}");
     }
     assert_eq!(story.agent.dropped(None), 3);
@@ -393,17 +402,11 @@ fn reading_pauses_at_the_limit_and_goes_on_when_messages_are_taken() {
     story.connect(false);
     let from = Some(story.granted(1, "a/b"));
     assert!(matches!(
-        story.message(QoS::AtLeastOnce, 1, false, "a/b", "1"),
+        story.message(QoS::AtLeastOnce, 1, "a/b", "1"),
         Flow::Read(_)
     ));
-    assert_eq!(
-        story.message(QoS::AtLeastOnce, 2, false, "a/b", "2"),
-        Flow::Paused
-    );
-    assert_eq!(
-        story.message(QoS::AtLeastOnce, 3, false, "a/b", "3"),
-        Flow::Paused
-    );
+    assert_eq!(story.message(QoS::AtLeastOnce, 2, "a/b", "2"), Flow::Paused);
+    assert_eq!(story.message(QoS::AtLeastOnce, 3, "a/b", "3"), Flow::Paused);
     for payload in ["1", "2", "3"] {
         let received = story.must_get(from, payload);
         story.taken(from, &received);

@@ -348,7 +348,9 @@ const BROKER: ([u8; 4], u16) = ([192, 0, 2, 2], 1_883);
 
 type Address = ([u8; 4], u16);
 
-fn frame(from: Address, to: Address, sequence: u32, syn: bool, payload: &[u8]) -> Vec<u8> {
+/// Makes a segment. One without a payload is the first of its side.
+fn frame(from: Address, to: Address, sequence: u32, payload: &[u8]) -> Vec<u8> {
+    let syn = payload.is_empty();
     let tcp = PacketBuilder::ethernet2([1; 6], [2; 6])
         .ipv4(from.0, to.0, 64)
         .tcp(from.1, to.1, sequence, 1_000);
@@ -369,23 +371,22 @@ fn conversation() -> Vec<Vec<u8>> {
     let publish = hex("30 05 00 01 61 68 69");
     let before = u32::MAX - 1;
     vec![
-        frame(CLIENT, BROKER, 99, true, b""),
-        frame(BROKER, CLIENT, before, true, b""),
-        frame(CLIENT, BROKER, 100, false, &connect[..6]),
+        frame(CLIENT, BROKER, 99, b""),
+        frame(BROKER, CLIENT, before, b""),
+        frame(CLIENT, BROKER, 100, &connect[..6]),
         frame(
             ([192, 0, 2, 9], 5_000),
             ([192, 0, 2, 2], 80),
             7,
-            false,
             b"GET / HTTP/1.1",
         ),
         // Out of order, then doubled with more.
-        frame(CLIENT, BROKER, 115, false, &publish[..3]),
-        frame(CLIENT, BROKER, 106, false, &connect[6..]),
-        frame(CLIENT, BROKER, 106, false, &connect[6..]),
-        frame(CLIENT, BROKER, 115, false, &publish),
-        frame(BROKER, CLIENT, u32::MAX, false, &hex("20")),
-        frame(BROKER, CLIENT, 0, false, &hex("02 00 00")),
+        frame(CLIENT, BROKER, 115, &publish[..3]),
+        frame(CLIENT, BROKER, 106, &connect[6..]),
+        frame(CLIENT, BROKER, 106, &connect[6..]),
+        frame(CLIENT, BROKER, 115, &publish),
+        frame(BROKER, CLIENT, u32::MAX, &hex("20")),
+        frame(BROKER, CLIENT, 0, &hex("02 00 00")),
     ]
 }
 
@@ -467,13 +468,7 @@ fn gaps_of_a_capture_are_reported() {
             "cut short",
         ],
     );
-    let web = vec![frame(
-        CLIENT,
-        ([192, 0, 2, 2], 80),
-        7,
-        false,
-        b"GET / HTTP/1.1",
-    )];
+    let web = vec![frame(CLIENT, ([192, 0, 2, 2], 80), 7, b"GET / HTTP/1.1")];
     let ended = decode(&["-f", &file("web.pcap", &pcap(&web))]);
     assert_eq!(ended.code, Some(1));
     assert!(
@@ -483,8 +478,8 @@ fn gaps_of_a_capture_are_reported() {
     );
     // The capture begins within a connection: it has no SYN and no CONNECT.
     let middle = vec![
-        frame(BROKER, CLIENT, 5, false, &hex("d0 00")),
-        frame(CLIENT, BROKER, 5, false, &hex("c0 00")),
+        frame(BROKER, CLIENT, 5, &hex("d0 00")),
+        frame(CLIENT, BROKER, 5, &hex("c0 00")),
     ];
     let ended = decode(&["-f", &file("middle.pcap", &pcap(&middle))]);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
@@ -509,7 +504,7 @@ fn gaps_of_a_capture_are_reported() {
 /// Wireshark copies whole frames.
 #[test]
 fn headers_of_a_copied_frame_are_skipped() {
-    let frame = frame(CLIENT, BROKER, 5, false, &hex("c0 00"));
+    let frame = frame(CLIENT, BROKER, 5, &hex("c0 00"));
     let digits: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
     shows(
         &decode(&[&digits]),

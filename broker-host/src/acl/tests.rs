@@ -356,14 +356,18 @@ fn decisions_are_those_of_the_rules_one_after_the_other() {
             text += &format!("user ub\n{line} {word} {filter}\n");
             model.0.push((who, access, filter));
         }
-        let acl = Acl::parse(&text).unwrap();
+        let compared = Compared {
+            acl: Acl::parse(&text).unwrap(),
+            model,
+            text,
+        };
         for client in [
             client(Some("ub"), "b"),
             client(None, "a"),
             client(Some("a/b"), "+"),
         ] {
             for filter in &filters {
-                let read = agrees(&acl, &model, &client, filter, &text);
+                let read = compared.read(&client, filter);
                 granted += usize::from(read);
                 refused += usize::from(!read);
             }
@@ -372,23 +376,33 @@ fn decisions_are_those_of_the_rules_one_after_the_other() {
     assert!(granted > 1_000 && refused > 1_000, "{granted} {refused}");
 }
 
-/// Compares each decision about a filter. Returns whether a client may subscribe to it.
-fn agrees(acl: &Acl, model: &Model, client: &ClientInfo<'_>, filter: &str, text: &str) -> bool {
-    let wanted = TopicFilter::new(filter).unwrap();
-    let read = acl.may_read_some(client, wanted);
-    let expected = model.allows(client, Access::Read, [overlap, covers], filter);
-    assert_eq!(read, expected, "{filter} {client:?}\n{text}");
-    let all = acl.may_read_all(client, wanted);
-    let expected = model.allows(client, Access::Read, [covers, overlap], filter);
-    assert_eq!(all, expected, "all of {filter} {client:?}\n{text}");
-    if let Ok(topic) = TopicName::new(filter) {
-        for (wanted, found) in [
-            (Access::Write, acl.may_publish(client, topic)),
-            (Access::Read, acl.may_read(client, topic)),
-        ] {
-            let expected = model.allows(client, wanted, [covers, covers], filter);
-            assert_eq!(found, expected, "{wanted:?} {topic} {client:?}\n{text}");
+/// The rules of a file, the model of them, and the file.
+struct Compared {
+    acl: Acl,
+    model: Model,
+    text: String,
+}
+
+impl Compared {
+    /// Compares each decision about a filter. Returns whether a client may subscribe to it.
+    fn read(&self, client: &ClientInfo<'_>, filter: &str) -> bool {
+        let Self { acl, model, text } = self;
+        let wanted = TopicFilter::new(filter).unwrap();
+        let read = acl.may_read_some(client, wanted);
+        let expected = model.allows(client, Access::Read, [overlap, covers], filter);
+        assert_eq!(read, expected, "{filter} {client:?}\n{text}");
+        let all = acl.may_read_all(client, wanted);
+        let expected = model.allows(client, Access::Read, [covers, overlap], filter);
+        assert_eq!(all, expected, "all of {filter} {client:?}\n{text}");
+        if let Ok(topic) = TopicName::new(filter) {
+            for (wanted, found) in [
+                (Access::Write, acl.may_publish(client, topic)),
+                (Access::Read, acl.may_read(client, topic)),
+            ] {
+                let expected = model.allows(client, wanted, [covers, covers], filter);
+                assert_eq!(found, expected, "{wanted:?} {topic} {client:?}\n{text}");
+            }
         }
+        read
     }
-    read
 }

@@ -60,19 +60,21 @@ fn without_time(text: &str) -> String {
     kept + rest
 }
 
-/// Returns what an observer receives from a publisher with these arguments.
-fn published(
-    broker: &Mosquitto,
-    whose: Whose,
-    arguments: &[&str],
-    input: &str,
+/// What a publisher is started with, and the number of its messages.
+struct Publisher<'a> {
+    arguments: &'a [&'a str],
+    input: &'a str,
     count: usize,
-) -> (Ended, String) {
-    if count == 0 {
-        return (run_as(whose, "pub", arguments, input), String::new());
+}
+
+/// Returns what an observer receives from a publisher.
+fn published(broker: &Mosquitto, whose: Whose, publisher: &Publisher<'_>) -> (Ended, String) {
+    let run = || run_as(whose, "pub", publisher.arguments, publisher.input);
+    if publisher.count == 0 {
+        return (run(), String::new());
     }
     let port = broker.port.to_string();
-    let count = count.to_string();
+    let count = publisher.count.to_string();
     let format = "%t|%q|%r|%p|%C|%P";
     let observer = Process::start(
         MQTT,
@@ -82,7 +84,7 @@ fn published(
         ],
     );
     observer.wait_stderr("receiving SUBACK");
-    let ended = run_as(whose, "pub", arguments, input);
+    let ended = run();
     let seen = if ended.code == Some(0) {
         observer.end().stdout
     } else {
@@ -167,7 +169,12 @@ fn pub_behaves_as_mosquitto_pub() {
         if !arguments.contains("--unix") {
             all.extend(["-h", "127.0.0.1", "-p", &port]);
         }
-        let [theirs, ours] = BOTH.map(|whose| published(&broker, whose, &all, input, count));
+        let publisher = Publisher {
+            arguments: &all,
+            input,
+            count,
+        };
+        let [theirs, ours] = BOTH.map(|whose| published(&broker, whose, &publisher));
         let context = format!("{arguments}\n{}\n{}", theirs.0.stderr, ours.0.stderr);
         assert_eq!(theirs.0.code, ours.0.code, "{context}");
         assert_eq!(theirs.0.code == Some(0), count > 0, "{context}");
@@ -177,7 +184,12 @@ fn pub_behaves_as_mosquitto_pub() {
     let through_socket = ["-t", "a/b", "-m", "x", "--unix", socket];
     let url = format!("mqtt://user:word@127.0.0.1:{port}/a/url");
     for arguments in [&through_socket[..], &["-L", &url, "-m", "x"]] {
-        let [theirs, ours] = BOTH.map(|whose| published(&broker, whose, arguments, "", 1));
+        let publisher = Publisher {
+            arguments,
+            input: "",
+            count: 1,
+        };
+        let [theirs, ours] = BOTH.map(|whose| published(&broker, whose, &publisher));
         assert_eq!(
             (theirs.0.code, theirs.1),
             (ours.0.code, ours.1),

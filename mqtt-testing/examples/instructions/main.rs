@@ -90,16 +90,27 @@ fn pass(client: &mut Client<'static>, server: &mut Server<'static>, receipts: &m
 
 /// Sends messages from a client to a server in memory, ten at once, with all their acknowledgements.
 fn exchange(qos: QoS, version: Version, count: usize) {
-    exchange_with(Config::default(), &message(qos), version, 10, count);
+    let exchange = Exchange {
+        config: Config::default(),
+        message: message(qos),
+        version,
+        at_once: 10,
+    };
+    exchange.run(count);
 }
 
 /// The same with a message that has properties, which the session encodes by another path.
 fn exchange_with_properties(qos: QoS, count: usize) {
-    let message = Outgoing {
-        properties: Properties::from(&PROPERTIES[..]),
-        ..message(qos)
+    let exchange = Exchange {
+        config: Config::default(),
+        message: Outgoing {
+            properties: Properties::from(&PROPERTIES[..]),
+            ..message(qos)
+        },
+        version: Version::V5,
+        at_once: 10,
     };
-    exchange_with(Config::default(), &message, Version::V5, 10, count);
+    exchange.run(count);
 }
 
 fn message(qos: QoS) -> Outgoing<'static> {
@@ -111,35 +122,45 @@ fn exchange_by_hand(qos: QoS, count: usize) {
     let mut config = Config::default();
     config.acknowledge = Acknowledge::ByHand;
     config.window_qos2 = config.window;
-    exchange_with(config, &message(qos), Version::V311, 100, count);
+    let exchange = Exchange {
+        config,
+        message: message(qos),
+        version: Version::V311,
+        at_once: 100,
+    };
+    exchange.run(count);
 }
 
-fn exchange_with(
+struct Exchange {
     config: Config,
-    message: &Outgoing<'_>,
+    message: Outgoing<'static>,
     version: Version,
+    /// The number of messages before the next acknowledgement.
     at_once: usize,
-    count: usize,
-) {
-    let mut client = Client::new(config, Heap);
-    let mut server = Server::new(config, Heap);
-    let mut receipts = Vec::new();
-    let connect = Connect::new(version, "c");
-    client.connect(&connect, NOW).expect("room");
-    server.opened(NOW);
-    pass(&mut client, &mut server, &mut receipts);
-    for number in 1..=count {
-        client
-            .publish(black_box(message), NOW)
-            .expect("an open window");
-        if number % at_once == 0 {
-            pass(&mut client, &mut server, &mut receipts);
-            for receipt in receipts.drain(..) {
-                server
-                    .acknowledge(receipt, ReasonCode::Success)
-                    .expect("it awaits that");
+}
+
+impl Exchange {
+    fn run(&self, count: usize) {
+        let mut client = Client::new(self.config, Heap);
+        let mut server = Server::new(self.config, Heap);
+        let mut receipts = Vec::new();
+        let connect = Connect::new(self.version, "c");
+        client.connect(&connect, NOW).expect("room");
+        server.opened(NOW);
+        pass(&mut client, &mut server, &mut receipts);
+        for number in 1..=count {
+            client
+                .publish(black_box(&self.message), NOW)
+                .expect("an open window");
+            if number % self.at_once == 0 {
+                pass(&mut client, &mut server, &mut receipts);
+                for receipt in receipts.drain(..) {
+                    server
+                        .acknowledge(receipt, ReasonCode::Success)
+                        .expect("it awaits that");
+                }
+                pass(&mut client, &mut server, &mut receipts);
             }
-            pass(&mut client, &mut server, &mut receipts);
         }
     }
 }

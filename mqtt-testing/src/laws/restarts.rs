@@ -330,19 +330,11 @@ impl World {
     }
 
     fn server_steps(&mut self) {
-        let (mut log, mut input) = (Vec::new(), std::mem::take(&mut self.up));
         let (opening, now) = (&self.opening, self.now);
-        crate::machines::step(
-            &mut self.server,
-            &mut input,
-            now,
-            &mut log,
-            |server, event| {
-                answer(server.server(), event, opening, true, now);
-            },
-        );
-        self.up = input;
-        for event in log {
+        let events = crate::machines::step(&mut self.server, &mut self.up, now, |server, event| {
+            answer(server.server(), event, opening, now);
+        });
+        for event in events {
             match event {
                 OwnedEvent::Message { payload, qos, .. } => {
                     self.served.push((number_of(payload.as_bytes()), qos));

@@ -406,20 +406,14 @@ fn server_event(server: &Server<'static>, event: ServerEvent<'_>) -> OwnedEvent 
 ///
 /// # Panics
 /// The server refuses the answer.
-pub fn answer(
-    server: &mut Server<'static>,
-    event: &OwnedEvent,
-    opening: &Opening,
-    remembers: bool,
-    now: Instant,
-) {
+pub fn answer(server: &mut Server<'static>, event: &OwnedEvent, opening: &Opening, now: Instant) {
     match event {
         OwnedEvent::Connect {
             client_id,
             clean_start,
             ..
         } => {
-            let present = remembers && !clean_start && server.has_session_of(client_id);
+            let present = !clean_start && server.has_session_of(client_id);
             server
                 .accept(&opening.connack(present), now)
                 .expect("CONNECT awaits a decision");

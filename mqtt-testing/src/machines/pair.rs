@@ -33,8 +33,6 @@ pub struct Pair {
     pub now: Instant,
     /// The parameters of connections.
     pub opening: Opening,
-    /// Whether the server still has its sessions.
-    pub server_remembers: bool,
     /// The events of the client.
     pub client_log: Vec<OwnedEvent>,
     /// The events of the server.
@@ -53,7 +51,6 @@ impl Pair {
             down: Direction::default(),
             now: Instant::from_millis(1_000),
             opening,
-            server_remembers: true,
             client_log: Vec::new(),
             server_log: Vec::new(),
             config,
@@ -139,26 +136,22 @@ impl Pair {
     }
 
     fn step_client(&mut self) {
-        step(
+        let events = step(
             &mut self.client,
             &mut self.down.arrived,
             self.now,
-            &mut self.client_log,
             |_, _| {},
         );
+        self.client_log.extend(events);
     }
 
     fn step_server(&mut self) {
-        let (opening, remembers, now) = (&self.opening, self.server_remembers, self.now);
-        step(
-            &mut self.server,
-            &mut self.up.arrived,
-            now,
-            &mut self.server_log,
-            |server, event| {
-                answer(server.server(), event, opening, remembers, now);
-            },
-        );
+        let (opening, now) = (&self.opening, self.now);
+        let input = &mut self.up.arrived;
+        let events = step(&mut self.server, input, now, |server, event| {
+            answer(server.server(), event, opening, now);
+        });
+        self.server_log.extend(events);
     }
 
     /// Lets both sides run until nothing is outgoing.
@@ -202,32 +195,32 @@ impl Pair {
     }
 }
 
-/// Lets a machine handle its input until it needs more, and logs its events.
+/// Lets a machine handle its input until it needs more. Returns its events.
 pub(crate) fn step(
     endpoint: &mut Endpoint,
     input: &mut Vec<u8>,
     now: Instant,
-    log: &mut Vec<OwnedEvent>,
     mut answer: impl FnMut(&mut Endpoint, &OwnedEvent),
-) {
+) -> Vec<OwnedEvent> {
+    let mut events = Vec::new();
     loop {
         match endpoint.receive(input, now) {
             Ok(mqtt_session::Step::Needs(needed)) => {
                 assert!(needed > input.len(), "asks for {needed} of {}", input.len());
-                return;
+                return events;
             }
-            Ok(mqtt_session::Step::Blocked) => return,
+            Ok(mqtt_session::Step::Blocked) => return events,
             Ok(mqtt_session::Step::Packet { consumed, event }) => {
                 input.drain(..consumed);
                 if let Some(event) = event {
                     answer(endpoint, &event);
-                    log.push(event);
+                    events.push(event);
                 }
             }
             Err(closed) => {
                 input.clear();
-                log.push(OwnedEvent::Closed(closed));
-                return;
+                events.push(OwnedEvent::Closed(closed));
+                return events;
             }
         }
     }

@@ -95,13 +95,8 @@ impl TestedMachine {
     /// Feeds bytes, which the machine handles.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.input.extend_from_slice(bytes);
-        step(
-            &mut self.machine,
-            &mut self.input,
-            self.now,
-            &mut self.log,
-            |_, _| {},
-        );
+        let events = step(&mut self.machine, &mut self.input, self.now, |_, _| {});
+        self.log.extend(events);
     }
 
     /// Feeds a packet.

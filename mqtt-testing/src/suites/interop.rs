@@ -144,22 +144,42 @@ where
     let limit = async {
         let _ = timeout::<T, _>(PATIENCE, pending::<()>()).await;
     };
-    pass(start, &wires, (version, qos), count, limit).await;
+    let load = Load {
+        version,
+        qos,
+        count,
+    };
+    pass(start, &wires, load, limit).await;
 }
 
-/// Sends `count` numbered messages through a server behind these wires, within a time limit.
+/// The messages of [`pass`]: their version and quality of service, and how many they are.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// The version of both clients.
+    pub version: Version,
+    /// The quality of service.
+    pub qos: QoS,
+    /// The number of messages.
+    pub count: u32,
+}
+
+/// Sends numbered messages through a server behind these wires, within a time limit.
 ///
 /// # Panics
 /// As for [`survives`].
 pub async fn pass<H>(
     start: impl Fn(Options) -> H,
     wires: &Wires,
-    (version, qos): (Version, QoS),
-    count: u32,
+    load: Load,
     limit: impl Future<Output = ()>,
 ) where
     H: Deref<Target = Handle>,
 {
+    let Load {
+        version,
+        qos,
+        count,
+    } = load;
     let subscriber = start(options(wires.far.port, version, "subscriber"));
     let mut numbers = subscriber.subscribe("numbers", qos).await.unwrap();
     let publisher = start(options(wires.near.port, version, "publisher"));

@@ -13,7 +13,7 @@ use mqtt_adapter_core::{DialOptions, Handle, Options, Outcome};
 use tokio::sync::oneshot;
 
 use crate::peers::SecuredBroker;
-use crate::suites::interop::{Wires, options, pass};
+use crate::suites::interop::{Load, Wires, options, pass};
 
 /// Writes the tests of this suite into the calling module: a function that starts a client with options and the settings of its
 /// transport, and one that runs a future to its end.
@@ -153,7 +153,12 @@ where
             options.client_id = format!("{} {version} {}", options.client_id, qos.get());
             start(options, dial)
         };
-        pass(start, &wires, (version, qos), count, elapsed(PATIENCE)).await;
+        let load = Load {
+            version,
+            qos,
+            count,
+        };
+        pass(start, &wires, load, elapsed(PATIENCE)).await;
     }
 }
 

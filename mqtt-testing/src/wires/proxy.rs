@@ -30,11 +30,8 @@ impl Proxy {
             stop: Arc::default(),
             unharmed: Arc::default(),
         };
-        let (cuts, stop, unharmed) = (
-            Arc::clone(&proxy.cuts),
-            Arc::clone(&proxy.stop),
-            Arc::clone(&proxy.unharmed),
-        );
+        let stop = Arc::clone(&proxy.stop);
+        let (cuts, unharmed) = (Arc::clone(&proxy.cuts), Arc::clone(&proxy.unharmed));
         std::thread::spawn(move || {
             let mut random = seed;
             while let Ok((near, _)) = listener.accept() {
@@ -46,14 +43,17 @@ impl Proxy {
                 let Ok(far) = TcpStream::connect(("127.0.0.1", target)) else {
                     continue;
                 };
-                let left = Arc::new(AtomicI64::new(i64::from(life)));
+                let life = Life {
+                    left: Arc::new(AtomicI64::new(i64::from(life))),
+                    cuts: Arc::clone(&cuts),
+                    unharmed: Arc::clone(&unharmed),
+                };
                 for (from, to) in [(&near, &far), (&far, &near)] {
                     let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) else {
                         continue;
                     };
-                    let (left, cuts, unharmed) =
-                        (Arc::clone(&left), Arc::clone(&cuts), Arc::clone(&unharmed));
-                    std::thread::spawn(move || forward(from, to, &left, &cuts, &unharmed));
+                    let life = life.clone();
+                    std::thread::spawn(move || forward(from, to, &life));
                 }
             }
         });
@@ -79,27 +79,32 @@ impl Drop for Proxy {
     }
 }
 
-fn forward(
-    mut from: TcpStream,
-    mut to: TcpStream,
-    left: &AtomicI64,
-    cuts: &AtomicU32,
-    unharmed: &AtomicBool,
-) {
+/// How long a connection lives, for its two directions.
+#[derive(Clone)]
+struct Life {
+    /// How many bytes it still forwards.
+    left: Arc<AtomicI64>,
+    /// Counts the connections that were cut.
+    cuts: Arc<AtomicU32>,
+    /// Whether no connection is cut any more.
+    unharmed: Arc<AtomicBool>,
+}
+
+fn forward(mut from: TcpStream, mut to: TcpStream, life: &Life) {
     let mut buffer = [0; 4096];
     while let Ok(n @ 1..) = from.read(&mut buffer) {
         let n = i64::try_from(n).unwrap_or(i64::MAX);
-        let before = if unharmed.load(Ordering::Relaxed) {
+        let before = if life.unharmed.load(Ordering::Relaxed) {
             i64::MAX
         } else {
-            left.fetch_sub(n, Ordering::Relaxed)
+            life.left.fetch_sub(n, Ordering::Relaxed)
         };
         let pass = usize::try_from(before.clamp(0, n)).unwrap_or(0);
         if to.write_all(&buffer[..pass]).is_err() {
             break;
         }
         if before <= n {
-            cuts.fetch_add(1, Ordering::Relaxed);
+            life.cuts.fetch_add(1, Ordering::Relaxed);
             break;
         }
     }

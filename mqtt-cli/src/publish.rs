@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use clap::Args;
+use mqtt_tokio::proto::num::to_u64;
 use mqtt_tokio::proto::{Properties, QoS, TopicName, Version};
 use mqtt_tokio::{Handle, Outcome, Outgoing, Ticket};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -14,6 +15,7 @@ use crate::link::{self, Interruption};
 use crate::outbox::{self, Accepted, StoreArgs};
 use crate::payload::PayloadArgs;
 use crate::progress::Progress;
+use crate::store::counted;
 
 /// Publishes messages.
 ///
@@ -132,17 +134,23 @@ impl Publish {
     fn reported(&self, remained: usize, undelivered: u64) -> Result<(), Failure> {
         if undelivered > 0 {
             return Err(fail(format!(
-                "{undelivered} messages of the store were not delivered: the broker refused them, does not support their quality \
-                 of service or retain flag, or lost the session"
+                "{} of the store could not be delivered: refused by the broker, with a quality of service or retain flag that it does \
+                 not support, or lost with the session",
+                counted(undelivered, "message")
             )));
         }
         match remained {
             0 => Ok(()),
             n if self.store.is_given() => {
-                eprintln!("mqtt: {n} messages wait in the store");
+                let end = if n == 1 { "s" } else { "" };
+                let messages = counted(to_u64(n), "message");
+                eprintln!("mqtt: {messages} wait{end} in the store");
                 Ok(())
             }
-            n => Err(fail(format!("{n} messages were not acknowledged"))),
+            n => {
+                let messages = counted(to_u64(n), "message");
+                Err(fail(format!("no acknowledgement came for {messages}")))
+            }
         }
     }
 

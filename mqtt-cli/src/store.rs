@@ -264,7 +264,7 @@ fn show(place: &Place, parts: &StoreParts) -> Result<(), Failure> {
 }
 
 /// Returns a number and the name of what it counts.
-fn counted(number: u64, name: &str) -> String {
+pub(crate) fn counted(number: u64, name: &str) -> String {
     let end = if number == 1 { "" } else { "s" };
     format!("{number} {name}{end}")
 }

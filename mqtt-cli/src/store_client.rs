@@ -6,10 +6,12 @@ use mqtt_adapter_core::agent::{Agent, Options};
 use mqtt_adapter_core::session::records::{Entry, Fault, Outgoing, Owner, Record, Subscribed};
 use mqtt_broker_host::store::Store;
 use mqtt_tokio::proto::Version;
+use mqtt_tokio::proto::num::to_u64;
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, fail};
 use crate::output;
+use crate::store::counted;
 
 /// The content of a client's store.
 #[derive(Debug, Default)]
@@ -100,9 +102,10 @@ impl Client {
 
     pub(crate) fn print(&self) {
         output(format_args!(
-            "client {:?}: {} messages wait, {} wait for PUBCOMP, {} received ones wait for PUBREL\n",
+            "client {:?}: {} wait{}, {} wait for PUBCOMP, {} received ones wait for PUBREL\n",
             self.client_id,
-            self.waiting(),
+            counted(to_u64(self.waiting()), "message"),
+            if self.waiting() == 1 { "s" } else { "" },
             self.messages.len() - self.waiting(),
             self.received,
         ));

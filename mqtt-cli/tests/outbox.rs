@@ -139,7 +139,7 @@ fn a_closing_outbox_ends_on_a_signal() {
     ];
     let first = [&words[..], &["--patience", "0"]].concat();
     let left = client("pub", NOBODY, &first, "line\n");
-    assert!(left.stderr.contains("1 messages wait"), "{}", left.stderr);
+    assert!(left.stderr.contains("1 message waits"), "{}", left.stderr);
     for signal in ["INT", "TERM"] {
         let patient = [&words[..], &["--patience", "600"]].concat();
         let mut closing = Process::start(MQTT, &arguments("pub", NOBODY, &patient));
@@ -149,7 +149,7 @@ fn a_closing_outbox_ends_on_a_signal() {
         let ended = closing.end();
         // It may have got the signal before it read the end of its input.
         let why = match ended.code {
-            Some(0) => "1 messages wait",
+            Some(0) => "1 message waits",
             _ => "interrupted",
         };
         assert!(
@@ -332,7 +332,7 @@ fn a_store_without_a_session_is_refused_to_another_client() {
     first.signal("KILL");
     first.wait();
     let shown = run(MQTT, &["store", "show", text(&store)], "");
-    let wanted = "client \"first\": 1 messages wait";
+    let wanted = "client \"first\": 1 message waits";
     assert!(shown.stdout.contains(wanted), "{}", shown.stdout);
     // A broker does not take it for its own store, or for a damaged one.
     let as_broker = ["broker", "--bind", "127.0.0.1:0", "--store", text(&store)];
@@ -392,6 +392,6 @@ fn a_stored_message_that_the_broker_does_not_support_is_an_error() {
     let rest = [&place[..], &["-t", "n", "-q", "2", "-l"]].concat();
     let ended = run(MQTT, &arguments("pub", &port, &rest), "");
     assert_eq!(ended.code, Some(1), "{}{}", ended.stdout, ended.stderr);
-    let expected = "1 messages of the store were not delivered";
+    let expected = "1 message of the store could not be delivered";
     assert!(ended.stderr.contains(expected), "{}", ended.stderr);
 }

@@ -329,3 +329,52 @@ impl std::error::Error for StoreFailed {
         self.0.source()
     }
 }
+
+#[cfg(all(test, feature = "store"))]
+mod tests {
+    use mqtt_broker::records::Records;
+    use mqtt_broker::records::broker::Entry;
+
+    use super::*;
+
+    struct Open;
+
+    impl Hooks for Open {
+        fn unguessable(&mut self) -> u128 {
+            0
+        }
+    }
+
+    /// Virtual time goes on by a minute, and the clock of the machine does not, as if somebody had set it back: the end of a session in
+    /// its record is that of the clock.
+    #[tokio::test(start_paused = true)]
+    async fn records_have_the_wall_clock_of_the_last_minute() {
+        const EXPIRY: u64 = 0x100;
+        let mut config = Config::default();
+        config.wall_clock = wall_clock();
+        let host = Host::new(config, Open, crate::control().1);
+        let minute = timeout(
+            CLOCK_CHECK + Duration::from_secs(1),
+            follow_clock(Rc::clone(&host.shared)),
+        );
+        assert!(minute.await.is_err(), "it never ends");
+        let mut shared = host.shared.borrow_mut();
+        let now = shared.now();
+        let broker = &mut shared.broker;
+        broker.start_journal();
+        broker.restored(now).unwrap();
+        let id = broker.open(now).unwrap();
+        let connect = b"\x10\x13\0\x04MQTT\x05\0\0\0\x05\x11\0\0\x01\0\0\x01b";
+        broker.receive(id, connect, now);
+        broker.closed(id, now);
+        let ends = Records::new(broker.journal()).filter_map(|record| {
+            match Entry::read(&record.unwrap()).unwrap() {
+                Some(Entry::Session(_, Some(session))) => session.away.map(|away| away.ends),
+                _ => None,
+            }
+        });
+        let expected = wall_clock() + EXPIRY * 1_000;
+        let ends = ends.last().unwrap();
+        assert!(ends.abs_diff(expected) < 30_000, "{ends}, {expected}");
+    }
+}

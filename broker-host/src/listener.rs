@@ -202,7 +202,8 @@ pub(crate) async fn accept<H: Hooks + 'static>(shared: Rc<RefCell<Shared<H>>>, l
 
 /// Returns the permit for the handshake of an accepted client. While there are too many handshakes, the client waits, and the system keeps
 /// those behind it waiting. If it gets none for a while, the clients that have one are probably silent, and one connection without an
-/// accepted CONNECT ends, with or without a handshake: the oldest one of the address with the most.
+/// accepted CONNECT ends, with or without a handshake: the oldest one of the address with the most. That one may be young and hold no
+/// permit. Then the client waits for the next try, or until the time of a silent client for CONNECT is over and frees its permit.
 async fn permit<H: Hooks + 'static>(
     shared: &RefCell<Shared<H>>,
     handshakes: &Arc<Semaphore>,

@@ -42,6 +42,14 @@ impl OpenEngine {
         self.store.take()
     }
 
+    /// Lets another process take over at once, because this one does not serve.
+    pub(crate) fn close(&mut self) {
+        if let Some(store) = self.store.take() {
+            // Otherwise the key of this process ends by itself.
+            let _ = store.close();
+        }
+    }
+
     pub(crate) fn take_place(&mut self) -> Option<Place> {
         self.place.take()
     }

@@ -43,15 +43,16 @@ impl Settings {
         self.check()?;
         self.warn_of_unused();
         let mut access = Access::read(self, &self.numbered_listeners())?;
+        let settings = self.with_threads(cores())?;
         let mut engine = self.open_engine().await?;
-        if engine.is_some() {
+        if let Some(engine) = &mut engine {
             // The files may have changed in the meantime.
-            access = Access::read(self, &self.numbered_listeners())?;
+            let read = Access::read(self, &self.numbered_listeners());
+            access = read.inspect_err(|_| engine.close())?;
         }
         let logins = access.logins_only();
         let store = engine.as_mut().and_then(OpenEngine::take_store);
         let place = engine.as_mut().and_then(OpenEngine::take_place);
-        let settings = self.with_threads(cores())?;
         // The store first: a broker that cannot start with it must not say that it listens.
         let (host, control, threads) = settings.hosts(access, (store, place)).await?;
         let bound = self.bound(&logins).await?;
@@ -193,5 +194,64 @@ impl Listening {
             Some(failure) => Err(failure),
             None => closed.and(others),
         }
+    }
+}
+
+#[cfg(all(test, unix, feature = "nats"))]
+mod tests {
+    use std::net::TcpListener;
+    use std::process::Command;
+    use std::{env, fs, process, thread};
+
+    use mqtt_testing::peers::NatsServers;
+
+    use super::*;
+
+    /// Returns the settings of a process whose key lives for an hour.
+    fn settings(servers: &NatsServers, more: &str) -> Settings {
+        let url = servers.url();
+        let engine = format!("engine = '{url}'\nnode = 'one'\nengine-replicas = 1");
+        toml::from_str(&format!("{engine}\nengine-lease = 3600\n{more}")).unwrap()
+    }
+
+    /// Takes over the journal, which no process owns any more.
+    async fn takes_over(servers: &NatsServers) {
+        let next = settings(servers, "bind = 'mqtt://127.0.0.1:0'");
+        let listens = timeout(Duration::from_secs(30), next.listen()).await;
+        listens.expect("it waits for the key").unwrap();
+    }
+
+    /// The thread of the store ends with the host, and closes the journal: the next process does not wait for the end of the key.
+    #[tokio::test]
+    async fn a_process_that_cannot_listen_hands_its_journal_over() {
+        let servers = NatsServers::start(1, "");
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let settings = settings(&servers, &format!("bind = 'mqtt://{address}'"));
+        let error = settings.listen().await.unwrap_err();
+        assert!(matches!(error, Error::Listen { .. }), "{error}");
+        takes_over(&servers).await;
+    }
+
+    /// The ACL file is valid at the start, and damaged when the process owns the journal.
+    #[tokio::test]
+    async fn a_process_whose_files_are_damaged_meanwhile_hands_its_journal_over() {
+        let servers = NatsServers::start(1, "");
+        let acl = env::temp_dir().join(format!("mqtt-acl-{}", process::id()));
+        assert!(Command::new("mkfifo").arg(&acl).status().unwrap().success());
+        let settings = settings(&servers, &format!("acl-file = '{}'", acl.display()));
+        let writes = acl.clone();
+        let writer = thread::spawn(move || {
+            for text in ["topic readwrite #\n", "what\n"] {
+                fs::write(&writes, text).unwrap();
+                // If the reader has not seen the end of the first text before the file is open again, it reads both at the start.
+                thread::yield_now();
+            }
+        });
+        let error = settings.listen().await.unwrap_err();
+        writer.join().unwrap();
+        fs::remove_file(&acl).unwrap();
+        assert!(matches!(error, Error::Acl { .. }), "{error}");
+        takes_over(&servers).await;
     }
 }

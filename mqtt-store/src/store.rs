@@ -142,6 +142,14 @@ impl Store {
         })
     }
 
+    /// Closes a store that is not used: with an engine, another process can take over at once.
+    ///
+    /// # Errors
+    /// The engine was not closed in order. All entries are stored.
+    pub fn close(mut self) -> Result<(), Failure> {
+        self.engine.close()
+    }
+
     /// Starts the thread that stores. It calls `notify` whenever [`Writer::progress`] has changed.
     ///
     /// # Errors

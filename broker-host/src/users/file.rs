@@ -97,7 +97,7 @@ fn folder_of(path: &Path) -> &Path {
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
-    folder.unwrap_or(Path::new("."))
+    folder.unwrap_or_else(|| Path::new("."))
 }
 
 fn is_of(line: &str, user: &str) -> bool {

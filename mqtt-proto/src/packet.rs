@@ -84,10 +84,12 @@ impl<'a> Packet<'a> {
             && input
                 .first()
                 .is_some_and(|first| first >> 4 == kind::PUBLISH)
-            && let Some((publish, consumed)) = Publish::plain(input, version.is_v5(), limit)
         {
-            let packet = Self::Publish(publish);
-            return Ok(Decoded::Packet { packet, consumed });
+            let mut view = View::default();
+            if let Some((_, consumed)) = view.read_publish(input, version.is_v5(), limit) {
+                let packet = Self::Publish(view.publish());
+                return Ok(Decoded::Packet { packet, consumed });
+            }
         }
         Self::decode_any(input, version, limit)
     }

@@ -13,14 +13,13 @@ use core::mem::take;
 use crate::encode::Body;
 use crate::error::{DecodeError, Field, Unencodable};
 use crate::id::{Delivery, PacketId, QoS, TopicAlias};
-use crate::num::{low_byte, to_u16, to_u32, to_usize};
+use crate::num::{low_byte, to_u16, to_u32};
 use crate::out::Out;
 use crate::properties::Properties;
 use crate::topic::TopicName;
 use crate::version::Version;
-use crate::wire::frame::publish_fault;
 use crate::wire::writer::copy;
-use crate::wire::{Block, Fault, Reader, View, frame, kind, varint};
+use crate::wire::{Fault, Reader, View, frame, kind};
 
 /// An application message.
 ///
@@ -76,40 +75,6 @@ impl<'a> Publish<'a> {
     #[inline]
     const fn packet_id(&self) -> Option<PacketId> {
         self.delivery.packet_id()
-    }
-
-    /// The fast path: decodes a whole PUBLISH without a topic alias. Returns `None` for any other, and if it breaks a rule. It
-    /// reads the same as [`frame()`] and [`View::read`], without a walk through the layout.
-    #[inline(always)]
-    pub(crate) fn plain(input: &'a [u8], v5: bool, limit: u32) -> Option<(Self, usize)> {
-        let (first, rest) = input.split_first()?;
-        let flags = first & 15;
-        let (value, len) = varint(rest);
-        let total = to_usize(value).wrapping_add(len).wrapping_add(1);
-        if len == 0 || publish_fault(flags).is_some() || total > to_usize(limit) {
-            return None;
-        }
-        let mut body = Reader::new(input.get(len.wrapping_add(1)..total)?);
-        let topic = body.name_or_none();
-        let id = if flags & 6 == 0 { 0 } else { body.id() };
-        let block = if v5 {
-            body.properties(kind::PUBLISH)
-        } else {
-            Block::default()
-        };
-        if body.fault.is_some() || topic.is_empty() || block.alias != 0 {
-            return None;
-        }
-        let view = View {
-            kind: kind::PUBLISH,
-            flags,
-            id,
-            topic,
-            body: body.rest,
-            properties: block.bytes,
-            ..View::default()
-        };
-        Some((view.publish(), total))
     }
 }
 

@@ -86,29 +86,15 @@ impl Engine {
         m: &mut Memory<'_>,
         progress: &mut Progress<'i>,
     ) -> Option<Result<(), Problem>> {
-        let v5 = self.is_v5();
-        let frame = frame(progress.input, v5, self.link.ours.packet);
-        let mut body = Reader::new(frame.body(progress.input)?);
-        let topic = body.name_or_none();
-        let flags = frame.first & 15;
-        let id = if flags & 6 == 0 { 0 } else { body.id() };
-        let mut properties = &[][..];
-        if v5 {
-            let block = body.properties(kind::PUBLISH);
-            if block.alias != 0 || self.is_server() && block.has(PropertyId::SubscriptionIdentifier)
-            {
-                return None;
-            }
-            properties = block.bytes;
-        }
-        if frame.fault.is_some() || body.fault.is_some() || topic.is_empty() || !self.answer_fits(m)
+        let (v5, limit) = (self.is_v5(), self.link.ours.packet);
+        let (block, consumed) = progress.view.read_publish(progress.input, v5, limit)?;
+        if block.alias != 0
+            || self.is_server() && block.has(PropertyId::SubscriptionIdentifier)
+            || !self.answer_fits(m)
         {
             return None;
         }
-        let view = &mut progress.view;
-        (view.kind, view.flags, view.id) = (kind::PUBLISH, flags, id);
-        (view.topic, view.properties, view.body) = (topic, properties, body.rest);
-        progress.consumed = frame.needs();
+        progress.consumed = consumed;
         self.heard(m, progress.now);
         Some(self.message(m, progress))
     }

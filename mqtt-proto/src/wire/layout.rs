@@ -103,7 +103,7 @@ const fn set(fields: &[Layout]) -> u16 {
 use Layout as L;
 
 /// The fields in 3.1.1, by packet type.
-static LAYOUT_311: [u16; 16] = [
+const LAYOUT_311: [u16; 16] = [
     0,
     set(&[L::EXISTS, L::TO_SERVER, L::HELLO]),
     set(&[L::EXISTS, L::TO_CLIENT, L::SESSION, L::REASON]),
@@ -130,7 +130,7 @@ static LAYOUT_311: [u16; 16] = [
 ];
 
 /// The fields that 5 adds, by packet type.
-static LAYOUT_5: [u16; 16] = [
+const LAYOUT_5: [u16; 16] = [
     0,
     0,
     set(&[L::PROPERTIES]),

@@ -3,12 +3,14 @@
 use core::fmt;
 
 use super::fault::Fault;
+use super::frame::{publish_fault, varint};
 use super::layout::{Layout, layout};
 use super::packet_type::kind;
 use super::property::PropertyId;
-use super::reader::Reader;
+use super::reader::{Block, Reader};
 use super::reason::reason_fits;
 use super::text::SHARE;
+use crate::num::to_usize;
 
 /// A received packet of any type. Fields that its type does not have are zero or empty.
 #[derive(Clone, Copy, Default)]
@@ -79,7 +81,6 @@ pub(crate) mod options {
 impl<'a> View<'a> {
     /// Reads a packet whose fixed header was checked, by its layout. If the packet breaks a rule, `body` keeps the fault, and
     /// the fields of the view are not meaningful.
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn read(&mut self, first: u8, body: &mut Reader<'a>, v5: bool) {
         let mut reader = *body;
         self.read_as::<true>(first, &mut reader, v5);
@@ -92,14 +93,44 @@ impl<'a> View<'a> {
         self.read_as::<false>(first, body, v5);
     }
 
-    #[inline]
-    fn read_as<const SERVER: bool>(&mut self, first: u8, body: &mut Reader<'a>, v5: bool) {
+    /// The fast path: reads a whole PUBLISH at the front of `input`, as [`frame()`](super::frame()) and [`Self::read`] do. Returns
+    /// its properties and its length in bytes, or `None` for any other packet and if a rule is broken. Here the compiler knows
+    /// the layout, and no walk through it is left.
+    #[inline(always)]
+    pub fn read_publish(
+        &mut self,
+        input: &'a [u8],
+        v5: bool,
+        limit: u32,
+    ) -> Option<(Block<'a>, usize)> {
+        let (first, rest) = input.split_first()?;
+        let flags = first & 15;
+        let (value, len) = varint(rest);
+        let head = len.wrapping_add(1);
+        let total = to_usize(value).wrapping_add(head);
+        if len == 0 || publish_fault(flags).is_some() || total > to_usize(limit) {
+            return None;
+        }
+        let mut body = Reader::new(input.get(head..total)?);
+        let block = self.read_as::<false>(kind::PUBLISH << 4 | flags, &mut body, v5);
+        body.fault.is_none().then_some((block, total))
+    }
+
+    #[inline(always)]
+    fn read_as<const SERVER: bool>(
+        &mut self,
+        first: u8,
+        body: &mut Reader<'a>,
+        v5: bool,
+    ) -> Block<'a> {
+        let mut block = Block::default();
         let v5 = cfg!(feature = "v5") && v5;
         let start = body.rest.len();
         (self.kind, self.flags) = (first >> 4, first & 15);
-        let mut layout = layout(self.kind, v5);
+        let layout = layout(self.kind, v5);
         if !SERVER && !layout.has(Layout::TO_CLIENT) {
-            return body.fail(Fault::UNEXPECTED);
+            body.fail(Fault::UNEXPECTED);
+            return block;
         }
         if SERVER && layout.has(Layout::HELLO) {
             self.read_hello(body);
@@ -107,15 +138,12 @@ impl<'a> View<'a> {
         if layout.has(Layout::TOPIC) {
             // 3.1.1 [MQTT-3.3.2-1] and [MQTT-3.3.2-2], 5 [MQTT-3.3.2-1] and [MQTT-3.3.2-2]
             self.topic = body.name_or_none();
-            if self.flags & 6 == 0 {
-                // 3.1.1 [MQTT-2.3.1-5], 5 [MQTT-2.2.1-2]
-                layout = layout.without(Layout::ID);
-            }
         }
-        if layout.has(Layout::ID) {
+        // 3.1.1 [MQTT-2.3.1-5], 5 [MQTT-2.2.1-2]: a PUBLISH of QoS 0 has no identifier.
+        if layout.has(Layout::ID) && (self.flags & 6 != 0 || !layout.has(Layout::TOPIC)) {
             self.id = body.id();
         }
-        layout = shortened(layout, body);
+        let layout = shortened(layout, body);
         if layout.has(Layout::SESSION) {
             self.flags = body.u8();
             // 5 [MQTT-3.2.2-1]
@@ -126,9 +154,9 @@ impl<'a> View<'a> {
         if layout.has(Layout::REASON) {
             self.read_reason(body, v5);
         }
-        layout = shortened(layout, body);
+        let layout = shortened(layout, body);
         if v5 && layout.has(Layout::PROPERTIES) {
-            let block = body.properties(self.kind);
+            block = body.properties(self.kind);
             (self.properties, self.alias) = (block.bytes, block.alias);
         }
         // 3.1.1 [MQTT-4.7.3-1], 5 [MQTT-4.7.3-1]: in 5 a topic alias may stand for the name.
@@ -137,6 +165,7 @@ impl<'a> View<'a> {
         }
         self.read_rest::<SERVER>(layout, body, v5);
         body.finish();
+        block
     }
 
     #[inline]

@@ -65,8 +65,6 @@ pub trait Body {
 ///
 /// # Errors
 /// The first reason why the packet cannot be encoded.
-#[cfg_attr(target_pointer_width = "64", inline)]
-#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
 pub fn packet_len(packet: &dyn Body, version: Version) -> Result<usize, Unencodable> {
     let mut out = Out::new(&mut []);
     packet.write(version, &mut out);
@@ -77,8 +75,6 @@ pub fn packet_len(packet: &dyn Body, version: Version) -> Result<usize, Unencoda
 }
 
 /// Writes a packet whose length was measured to the front of `room`.
-#[cfg_attr(target_pointer_width = "64", inline)]
-#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
 pub fn write_packet(packet: &dyn Body, version: Version, len: usize, room: &mut [u8]) {
     let mut out = Out::new(room);
     out.writer.u8(packet.first_byte());

@@ -53,8 +53,6 @@ impl<'b> Out<'b> {
     }
 
     /// Writes a length of two bytes, then the bytes. More than 65,535 bytes are an error.
-    #[cfg_attr(target_pointer_width = "64", inline)]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn binary(&mut self, field: Field, bytes: &[u8]) {
         self.refuse_if(bytes.len() > 0xFFFF, Unencodable::TooLong(field));
         self.writer.binary(bytes);

@@ -189,7 +189,6 @@ impl<'a> Properties<'a> {
 
     /// Returns the property with this identifier. It does not use [`Property`], whose code for all 27 properties a device would
     /// link.
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn find(&self, wanted: PropertyId) -> Option<Entry<'a>> {
         match self.0.list().backing {
             Backing::Slice(properties) => properties
@@ -209,7 +208,6 @@ impl<'a> Properties<'a> {
     /// properties.each_number(&mut |id, number| numbers.push((id, number)));
     /// assert_eq!(numbers, [(PropertyId::ReceiveMaximum, 4), (PropertyId::MaximumQoS, 1)]);
     /// ```
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn each_number(&self, then: &mut dyn FnMut(PropertyId, u32)) {
         let mut each = |entry: Entry<'_>| {
             if entry.id.kind().is_number() {

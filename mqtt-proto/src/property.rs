@@ -12,7 +12,7 @@ use crate::wire::{Entry, PropertyId, PropertyKind, Reader};
 
 impl Entry<'_> {
     /// Writes the property in the layout that the table says.
-    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    #[inline(always)]
     pub(crate) fn write(&self, out: &mut Out<'_>) {
         let (id, kind, field) = (self.id, self.id.kind(), Field::Property(self.id));
         if kind.is_number() {

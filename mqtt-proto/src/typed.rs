@@ -79,8 +79,6 @@ impl<'a> View<'a> {
 
     /// Returns the PUBLISH.
     #[must_use]
-    #[cfg_attr(target_pointer_width = "64", inline)]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn publish(&self) -> Publish<'a> {
         let delivery = match self.flags & 6 {
             0 => Delivery::AtMostOnce,

@@ -60,8 +60,6 @@ const PUBLISH_FLAGS: u16 = 0b0011_1100_0011_1111;
 ///
 /// Each rule is checked as soon as its bytes have arrived, so a wrong or too long packet is refused before its body arrives.
 #[must_use]
-#[cfg_attr(target_pointer_width = "64", inline)]
-#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
 pub fn frame(input: &[u8], v5: bool, limit: u32) -> Frame {
     let mut frame = Frame {
         total: 2,
@@ -129,8 +127,6 @@ fn flags_fault(flags: u8, layout: Layout) -> Fault {
 /// Reads a variable byte integer. Returns its value and its length in bytes. If the length is 0, the value is the number of a
 /// [`Fault`], or 0 if bytes are missing.
 #[must_use]
-#[cfg_attr(target_pointer_width = "64", inline)]
-#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
 pub fn varint(bytes: &[u8]) -> (u32, usize) {
     if FAST
         && let Some(first) = bytes.first()

@@ -372,7 +372,6 @@ impl Block<'_> {
 
 impl<'a> Reader<'a> {
     /// Reads the next property of a block that was checked.
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn next_property(&mut self) -> Option<Entry<'a>> {
         if self.rest.is_empty() {
             return None;

@@ -124,7 +124,7 @@ impl<'a> Reader<'a> {
     }
 
     #[cold]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    #[inline(never)]
     fn note_here(&mut self, left: usize, missing: usize, fault: Fault) {
         if self.fault.is_none() {
             (self.left, self.missing, self.fault) = (left, missing, fault);
@@ -133,8 +133,6 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads this many bytes.
-    #[cfg_attr(target_pointer_width = "64", inline)]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn take(&mut self, len: usize) -> &'a [u8] {
         match self.rest.split_at_checked(len) {
             Some((head, rest)) => {
@@ -163,8 +161,6 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a number of one, two or four bytes.
-    #[cfg_attr(target_pointer_width = "64", inline)]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn number(&mut self, len: usize) -> u32 {
         if FAST {
             return match len {
@@ -233,7 +229,6 @@ impl<'a> Reader<'a> {
         (self.any_varint(), self)
     }
 
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn any_varint(&mut self) -> u32 {
         let (value, len) = varint(self.rest);
         if len > 0 {
@@ -255,8 +250,6 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a string.
-    #[cfg_attr(target_pointer_width = "64", inline)]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn text(&mut self) -> &'a [u8] {
         let bytes = self.binary();
         self.check(bytes, text::text(bytes));
@@ -275,8 +268,6 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a topic name that may be empty, as in a PUBLISH of MQTT 5.
-    #[cfg_attr(target_pointer_width = "64", inline)]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn name_or_none(&mut self) -> &'a [u8] {
         let bytes = self.binary();
         self.check(bytes, text::name(bytes));

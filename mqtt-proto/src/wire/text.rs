@@ -129,7 +129,7 @@ pub(crate) fn split_share(filter: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 #[cold]
-#[cfg_attr(target_pointer_width = "64", inline(never))]
+#[inline(never)]
 fn find_name_fault(bytes: &[u8]) -> Wrong {
     let wrong = find_text_fault(bytes);
     if wrong.fault.is_none()

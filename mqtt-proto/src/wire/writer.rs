@@ -81,18 +81,11 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes one byte.
-    #[cfg_attr(target_pointer_width = "64", inline)]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn u8(&mut self, byte: u8) {
-        if let Some(place) = self.room.get_mut(self.at) {
-            *place = byte;
-        }
-        self.at = self.at.wrapping_add(1);
+        self.array([byte]);
     }
 
     /// Writes two bytes.
-    #[cfg_attr(target_pointer_width = "64", inline)]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn u16(&mut self, number: u16) {
         self.array(number.to_be_bytes());
     }
@@ -100,6 +93,9 @@ impl<'a> Writer<'a> {
     /// Writes an array.
     #[inline]
     fn array<const N: usize>(&mut self, bytes: [u8; N]) {
+        if !FAST {
+            return self.bytes(&bytes);
+        }
         let rest = self.room.get_mut(self.at..);
         if let Some(place) = rest.and_then(|rest| rest.first_chunk_mut()) {
             *place = bytes;
@@ -114,8 +110,6 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes bytes.
-    #[cfg_attr(target_pointer_width = "64", inline)]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn bytes(&mut self, bytes: &[u8]) {
         let end = self.at.wrapping_add(bytes.len());
         if let Some(place) = self.room.get_mut(self.at..end) {
@@ -125,8 +119,6 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes a variable byte integer.
-    #[cfg_attr(target_pointer_width = "64", inline)]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn varint(&mut self, mut number: u32) {
         while number > 0x7F {
             self.u8(low_byte(number) | 0x80);
@@ -136,8 +128,6 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes a length of two bytes, then the bytes.
-    #[cfg_attr(target_pointer_width = "64", inline)]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub fn binary(&mut self, bytes: &[u8]) {
         self.u16(to_u16(bytes.len()));
         self.bytes(bytes);

@@ -141,7 +141,8 @@ mod content {
 pub type PropertyIter<'a> = crate::list::ListIter<'a, Property<'a>>;
 
 macro_rules! getters {
-    ($($(#[$doc:meta])* $id:literal $name:ident($value:ident: $type:ty) $getter:ident $text:literal $kind:ident [$($packet:ident)*] $(+ $will:ident)?;)*) => {
+    ($($(#[$doc:meta])* $id:literal $name:ident($value:ident: $type:ty)
+        $getter:ident $text:literal $kind:ident [$($packet:ident)*] $(+ $will:ident)?;)*) => {
         impl<'a> Properties<'a> {
             $($(#[$doc])*
             #[must_use]

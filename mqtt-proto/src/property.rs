@@ -88,7 +88,8 @@ macro_rules! part {
 }
 
 macro_rules! enumeration {
-    ($($(#[$doc:meta])* $id:literal $name:ident($($value:ident: $type:ty),+) $getter:ident $text:literal $kind:ident [$($packet:ident)*] $(+ $will:ident)?;)*) => {
+    ($($(#[$doc:meta])* $id:literal $name:ident($($value:ident: $type:ty),+)
+        $getter:ident $text:literal $kind:ident [$($packet:ident)*] $(+ $will:ident)?;)*) => {
         /// A property with its value.
         #[derive(Clone, Copy, Debug, Eq, PartialEq)]
         pub enum Property<'a> {

@@ -48,7 +48,8 @@ macro_rules! property_table {
             /// Another server to use.
             0x1C ServerReference(text: &'a str) server_reference "server reference" Text [ConnAck Disconnect];
             /// A text for people that explains the reason code.
-            0x1F ReasonString(text: &'a str) reason_string "reason string" Text [ConnAck PubAck PubRec PubRel PubComp SubAck UnsubAck Disconnect Auth];
+            0x1F ReasonString(text: &'a str) reason_string "reason string" Text
+                [ConnAck PubAck PubRec PubRel PubComp SubAck UnsubAck Disconnect Auth];
             /// How many QoS 1 and 2 messages without an acknowledgement the sender of this accepts, 1 to 65,535.
             0x21 ReceiveMaximum(messages: u16) receive_maximum "receive maximum" U16NonZero [Connect ConnAck];
             /// The highest topic alias that the sender of this accepts; 0 if it accepts none.
@@ -60,16 +61,19 @@ macro_rules! property_table {
             /// The largest packet that the sender of this accepts, in bytes, at least 1.
             0x27 MaximumPacketSize(bytes: u32) maximum_packet_size "maximum packet size" U32NonZero [Connect ConnAck];
             /// Whether the server supports wildcards in topic filters.
-            0x28 WildcardSubscriptionAvailable(available: bool) wildcard_subscription_available "wildcard subscription available" Bool [ConnAck];
+            0x28 WildcardSubscriptionAvailable(available: bool) wildcard_subscription_available "wildcard subscription available" Bool
+                [ConnAck];
             /// Whether the server supports subscription identifiers.
-            0x29 SubscriptionIdentifierAvailable(available: bool) subscription_identifier_available "subscription identifier available" Bool [ConnAck];
+            0x29 SubscriptionIdentifierAvailable(available: bool) subscription_identifier_available "subscription identifier available" Bool
+                [ConnAck];
             /// Whether the server supports shared subscriptions.
             0x2A SharedSubscriptionAvailable(available: bool) shared_subscription_available "shared subscription available" Bool [ConnAck];
         } {
             /// The number that the client gave a subscription, 1 to 268,435,455.
             0x0B SubscriptionIdentifier(number: u32) subscription_identifiers "subscription identifier" VarInt [Publish Subscribe];
             /// A name and a value, defined by the application.
-            0x26 UserProperty(name: &'a str, value: &'a str) user_properties "user property" Pair [Connect ConnAck Publish PubAck PubRec PubRel PubComp Subscribe SubAck Unsubscribe UnsubAck Disconnect Auth] + WILL;
+            0x26 UserProperty(name: &'a str, value: &'a str) user_properties "user property" Pair
+                [Connect ConnAck Publish PubAck PubRec PubRel PubComp Subscribe SubAck Unsubscribe UnsubAck Disconnect Auth] + WILL;
         } {
             /// The number that stands for a topic, 1 to 65,535.
             0x23 TopicAlias(alias: u16) topic_alias "topic alias" U16NonZero [Publish];
@@ -158,7 +162,8 @@ impl PropertyKind {
 const WILL: u16 = 1;
 
 macro_rules! identifiers {
-    ($($(#[$doc:meta])* $id:literal $name:ident($($value:tt)*) $getter:ident $text:literal $kind:ident [$($packet:ident)*] $(+ $will:ident)?;)*) => {
+    ($($(#[$doc:meta])* $id:literal $name:ident($($value:tt)*)
+        $getter:ident $text:literal $kind:ident [$($packet:ident)*] $(+ $will:ident)?;)*) => {
         /// The 27 property identifiers.
         #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
         #[cfg_attr(feature = "defmt", derive(defmt::Format))]

@@ -71,7 +71,10 @@ impl<'c> Input<'c> {
         self.consumed = consumed;
         match &event {
             Some(Event::Refused(connack)) => self.over = Over::Refused(connack.reason),
-            Some(Event::Disconnected(packet)) => self.over = Over::Disconnected(packet.reason),
+            // Before MQTT 5 no server sends it.
+            Some(Event::Disconnected(packet)) if cfg!(feature = "v5") => {
+                self.over = Over::Disconnected(packet.reason);
+            }
             _ => {}
         }
         Ok(event)

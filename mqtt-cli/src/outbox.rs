@@ -152,6 +152,7 @@ pub(crate) struct Output {
 
 impl Output {
     /// Opens the file. `is_ours` says that an earlier process with this store has opened it: then lines behind the note are removed.
+    /// A file of another program is refused if there is anything to remove.
     fn open(path: &Path, note: Option<&[u8]>, is_ours: bool) -> Result<Self, Failure> {
         let wrong = |error| fail(format!("{}: {error}", path.display()));
         let mut options = OpenOptions::new();
@@ -167,7 +168,7 @@ impl Output {
             Some(Ok(note)) => u64::from_be_bytes(note),
             Some(Err(_)) => return Err(fail("another program used the store")),
         };
-        if (note.is_none() && !is_ours && there > 0) || there < len {
+        if there < len || (there > len && !is_ours) {
             let path = path.display();
             return Err(fail(format!("{path} does not belong to the store")));
         }

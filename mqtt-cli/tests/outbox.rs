@@ -213,7 +213,7 @@ fn messages_are_printed_once_after_kills() {
     drop((reading, broker));
 }
 
-/// A store that has printed nothing does not empty a file that was there before.
+/// A file that was there before is neither emptied nor cut to the length of another file.
 #[test]
 fn a_file_of_another_program_is_not_cut() {
     let dir = dir("outbox-foreign");
@@ -223,13 +223,20 @@ fn a_file_of_another_program_is_not_cut() {
     client("sub", &port, &[&place[..], &["-E"]].concat(), "");
     fs::write(&file, "mine\n").unwrap();
     let reader = [&place[..], &["--output", text(&file), "-E"]].concat();
-    let refused = run(MQTT, &arguments("sub", &port, &reader), "");
-    assert!(
-        refused.stderr.contains("does not belong to the store"),
-        "{}",
-        refused.stderr
-    );
-    assert_eq!(fs::read_to_string(&file).unwrap(), "mine\n");
+    let is_refused = || {
+        let refused = run(MQTT, &arguments("sub", &port, &reader), "");
+        let told = refused.stderr.contains("does not belong to the store");
+        assert!(told, "{}", refused.stderr);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "mine\n");
+    };
+    is_refused();
+    // The note of this store is about another file.
+    let printed = dir.join("printed");
+    client("pub", &port, &["-t", "n", "-q", "1", "-m", "x"], "");
+    let one = [&place[..], &["--output", text(&printed), "-C", "1"]].concat();
+    client("sub", &port, &one, "");
+    assert_eq!(fs::read_to_string(&printed).unwrap(), "x\n");
+    is_refused();
 }
 
 /// `mqtt store` shows a store as text and JSON and checks it. A second process, another client and QoS 0 are refused.

@@ -132,10 +132,10 @@ fn tcp(dialler: &Dialler, host: &str, port: u16, until: Instant) -> io::Result<T
 fn look_up(host: &str, port: u16, until: Instant) -> io::Result<Vec<SocketAddr>> {
     let (sender, receiver) = mpsc::channel();
     let host = host.to_owned();
-    thread::spawn(move || {
+    thread::Builder::new().spawn(move || {
         let found = (host.as_str(), port).to_socket_addrs();
         let _ = sender.send(found.map(Iterator::collect));
-    });
+    })?;
     receiver
         .recv_timeout(until.saturating_duration_since(Instant::now()))
         .unwrap_or_else(|_| Err(timed_out("looking up the name")))
@@ -198,7 +198,8 @@ fn attempt(
     connect: impl Fn(SocketAddr, Duration) -> io::Result<TcpStream> + Send + 'static,
     sender: Sender<io::Result<TcpStream>>,
 ) {
-    thread::spawn(move || {
+    let refused = sender.clone();
+    let spawned = thread::Builder::new().spawn(move || {
         let rest = until.saturating_duration_since(Instant::now());
         let connected = if rest.is_zero() {
             Err(timed_out("connecting"))
@@ -207,6 +208,10 @@ fn attempt(
         };
         let _ = sender.send(connected.map_err(|why| at_address(address, why)));
     });
+    // Without a thread the attempt has failed, and a later one may have one.
+    if let Err(why) = spawned {
+        let _ = refused.send(Err(at_address(address, why)));
+    }
 }
 
 /// A socket, with stages if the scheme needs them.

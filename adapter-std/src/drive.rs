@@ -105,10 +105,15 @@ fn serve<T: Split>(hub: &Hub, mut transport: T) -> Result<Error, Error> {
     let reader = thread::current();
     let (over, reader) = (&over, &reader);
     let (wrote, read) = thread::scope(|scope| {
-        let writes = scope.spawn(move || {
+        let writes = thread::Builder::new().spawn_scoped(scope, move || {
             let mut end = HangUp::<T>(writer, Over(over, reader));
             write(hub, &mut end.0, over, reader).err()
         });
+        let writes = match writes {
+            Ok(writes) => writes,
+            // The connection ends, and a later one may have a thread.
+            Err(error) => return (Ok(Some(hub.transport_failed(error))), Ok(())),
+        };
         let end = Over(over, writes.thread());
         let read = read(hub, &mut transport, over, writes.thread());
         drop(end);

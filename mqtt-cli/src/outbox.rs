@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::future::{Future, pending, ready};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
@@ -51,7 +51,7 @@ impl StoreArgs {
         let is_ours = !is_new && std::fs::read(&mark).is_ok_and(|known| known == absolute);
         let output = Output::open(path, note, is_ours)?;
         if !is_ours {
-            std::fs::write(&mark, absolute).map_err(|error| wrong(&mark, error))?;
+            write_mark(&mark, absolute).map_err(|error| wrong(&mark, error))?;
         }
         Ok(Some(output))
     }
@@ -140,6 +140,18 @@ impl Accepted {
     }
 }
 
+/// Writes the mark to the disk, before lines are there that only the mark shows to be of this store.
+fn write_mark(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    #[cfg(unix)]
+    if let Some(folder) = path.parent() {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
+}
+
 /// A file of printed messages. Its length is the note that is stored with each acknowledgement, so a restart removes lines that
 /// were printed but not acknowledged: these messages come again. Messages at QoS 0 have no acknowledgement, so that those behind the
 /// last note are removed as well.
@@ -170,7 +182,9 @@ impl Output {
         };
         if there < len || (there > len && !is_ours) {
             let path = path.display();
-            return Err(fail(format!("{path} does not belong to the store")));
+            return Err(fail(format!(
+                "{path} does not belong to the store: it has {there} bytes, and the store has printed {len} to its file"
+            )));
         }
         file.set_len(len).map_err(wrong)?;
         file.seek(SeekFrom::Start(len)).map_err(wrong)?;

@@ -13,6 +13,7 @@ use crate::failure::{Failure, fail};
 use crate::packet::defect::Defect;
 use crate::packet::form::Output;
 use crate::packet::{Draft, Named};
+use crate::printing::print_error;
 
 /// Prints the bytes of a packet in a form to copy.
 ///
@@ -104,7 +105,7 @@ fn spoil(bytes: &[u8], version: Version, defect: Defect) -> Result<Vec<u8>, Fail
             let spoilt = defect.put(bytes, &anatomy::rows(bytes, &packet, version))?;
             // Other bytes have taken the place of what is missing, such as a payload that of the packet identifier.
             if all_decode(&spoilt, version) {
-                eprintln!("mqtt: note: the packet is valid with this defect, with other values");
+                print_error("mqtt: note: the packet is valid with this defect, with other values");
             }
             Ok(spoilt)
         }

@@ -13,6 +13,7 @@ use mqtt_tokio::{ConnectionEvent, DialOptions, Handle, Options, Socket, Unsent};
 use tokio::time::{Instant, timeout_at};
 
 use crate::failure::{Failure, fail, sentence};
+use crate::printing::print_error;
 use crate::tap::{Tap, Watcher, to_stderr};
 
 /// Opens connections.
@@ -160,7 +161,7 @@ impl PrintedReasons {
         self.was_connected = true;
         self.since = Some(Instant::now());
         if std::mem::take(&mut self.told) {
-            eprintln!("mqtt: connected again");
+            print_error("mqtt: connected again");
         }
     }
 
@@ -181,7 +182,7 @@ impl PrintedReasons {
 
     fn say(&mut self, text: std::fmt::Arguments<'_>) {
         if !self.quiet {
-            eprintln!("mqtt: {text}");
+            print_error(&format!("mqtt: {text}"));
             self.told = true;
         }
     }

@@ -1,5 +1,8 @@
 //! The program `mqtt`: publishes, subscribes, runs a broker, decodes and encodes packets.
 
+// These macros panic if nobody reads standard error: `printing::print_error` does not.
+#![warn(clippy::print_stderr)]
+
 mod anatomy;
 mod args;
 mod bench;

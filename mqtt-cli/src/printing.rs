@@ -59,11 +59,13 @@ impl Printing {
 
 /// Whether a line is being written to standard output, which blocks the thread while the reader of the output does not read.
 static WRITES: AtomicBool = AtomicBool::new(false);
-/// Whether a line of `-d` is being written to standard error.
+/// Whether a line is being written to standard error.
 static WRITES_ERROR: AtomicBool = AtomicBool::new(false);
 
 /// How long a write may take after the program was interrupted.
 const STUCK: Duration = Duration::from_millis(500);
+/// The time for the message of a program that then ends.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// Ends the process after SIGINT or SIGTERM if it then still writes: its thread cannot handle the signal.
 pub(crate) fn end_stuck_output() -> io::Result<()> {
@@ -77,7 +79,10 @@ pub(crate) fn end_stuck_output() -> io::Result<()> {
         loop {
             std::thread::sleep(STUCK);
             if WRITES.load(Ordering::Relaxed) {
-                eprintln!("mqtt: nobody reads standard output");
+                // Standard error may be the same full pipe, so that writing to it takes as long.
+                let tell = || print_error("mqtt: nobody reads standard output");
+                let _ = std::thread::Builder::new().spawn(tell);
+                std::thread::sleep(LAST_WORDS);
                 std::process::exit(1);
             }
             if WRITES_ERROR.load(Ordering::Relaxed) {
@@ -89,7 +94,7 @@ pub(crate) fn end_stuck_output() -> io::Result<()> {
     thread.spawn(watch).map(drop)
 }
 
-/// Writes a line of `-d` to standard error. The program goes on if nobody can read it.
+/// Writes a line to standard error. The program goes on if nobody can read it.
 pub(crate) fn print_error(line: &str) {
     WRITES_ERROR.store(true, Ordering::Relaxed);
     let _ = writeln!(io::stderr(), "{line}");

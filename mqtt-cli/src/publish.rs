@@ -14,6 +14,7 @@ use crate::failure::{Failure, fail};
 use crate::link::{self, Interruption};
 use crate::outbox::{self, Accepted, StoreArgs};
 use crate::payload::PayloadArgs;
+use crate::printing::print_error;
 use crate::progress::Progress;
 use crate::store::counted;
 
@@ -144,7 +145,7 @@ impl Publish {
             n if self.store.is_given() => {
                 let end = if n == 1 { "s" } else { "" };
                 let messages = counted(to_u64(n), "message");
-                eprintln!("mqtt: {messages} wait{end} in the store");
+                print_error(&format!("mqtt: {messages} wait{end} in the store"));
                 Ok(())
             }
             n => {

@@ -16,7 +16,7 @@ use crate::failure::{Failure, fail};
 use crate::format::Format;
 use crate::link::{self, Interruption};
 use crate::outbox::{self, Output, StoreArgs};
-use crate::printing::{Printing, print};
+use crate::printing::{Printing, print, print_error};
 use crate::source::{Source, Step};
 
 /// How many messages are printed before the connection, the clock and Ctrl-C are handled.
@@ -234,11 +234,16 @@ impl Subscribe {
             if code.is_error() {
                 refused.push(format!("subscription to {filter:?} refused: {code}"));
             } else if code.get() < self.qos.get() && !self.connect.quiet {
-                eprintln!("mqtt: the broker granted QoS {} to {filter:?}", code.get());
+                let granted = code.get();
+                print_error(&format!(
+                    "mqtt: the broker granted QoS {granted} to {filter:?}"
+                ));
             }
         }
         let messages = answer.map_err(|_| fail(refused.join("; ")))?;
-        refused.iter().for_each(|line| eprintln!("mqtt: {line}"));
+        refused
+            .iter()
+            .for_each(|line| print_error(&format!("mqtt: {line}")));
         Ok(messages)
     }
 
@@ -269,7 +274,7 @@ impl Subscribe {
                 Ok(true)
             }
             Err(why) => {
-                eprintln!("mqtt: {why}");
+                print_error(&format!("mqtt: {why}"));
                 Ok(true)
             }
         }

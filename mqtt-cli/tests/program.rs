@@ -17,6 +17,20 @@ fn mqtt(arguments: &[&str]) -> Ended {
     run(MQTT, arguments, "")
 }
 
+/// A disk that is full behind standard error does not end the program.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_unwritable_standard_error_is_no_panic() {
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    let mut command = std::process::Command::new(MQTT);
+    command.args(["encode", "--as", "raw", "--length", "pingreq"]);
+    let ended = command.stderr(full.unwrap()).output().unwrap();
+    assert_eq!(
+        (ended.status.code(), &ended.stdout[..]),
+        (Some(0), &b"\xc0\0"[..])
+    );
+}
+
 /// Checks that it failed with `code` and printed one line that contains `words`.
 #[track_caller]
 fn failed(ended: &Ended, code: i32, words: &str) {

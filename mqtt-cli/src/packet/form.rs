@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 
 use crate::failure::{Failure, fail};
 use crate::hex;
+use crate::printing::print_error;
 
 /// A form of bytes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
@@ -71,7 +72,7 @@ impl Output {
     pub(crate) fn print(&self, bytes: &[u8]) -> Result<(), Failure> {
         if self.length {
             let len = bytes.len();
-            eprintln!("{len} bytes, 0x{len:02x}");
+            print_error(&format!("{len} bytes, 0x{len:02x}"));
         }
         let form = if self.at_command.is_some() {
             Form::At

@@ -21,6 +21,7 @@ use crate::decode::reader::{Assumed, Reader};
 use crate::decode::show::Show;
 use crate::failure::{Failure, fail};
 use crate::hex;
+use crate::printing::print_error;
 use crate::review::From;
 
 /// Sends packets that are typed or pasted, and explains each answer.
@@ -171,7 +172,7 @@ impl Conversation {
                     if !by_hand {
                         return Err(failure);
                     }
-                    eprintln!("mqtt: {failure}");
+                    print_error(&format!("mqtt: {failure}"));
                 }
             }
             if self.is_closed {

@@ -310,16 +310,12 @@ impl Engine {
         let Some(journal) = &mut self.journal else {
             return;
         };
-        let is_known = journal.log.client_id(m) == client_id;
-        if !is_known {
+        if journal.log.client_id(m) != client_id {
             journal.log.set_client_id(m, client_id);
         }
         if clean {
-            // While no CONNACK came, no packet of the session was sent, so a further request for it needs no record of its own.
-            if !(journal.clean && is_known) {
-                journal.serial = journal.serial.wrapping_add(1);
-                journal.write_session(m, true);
-            }
+            journal.serial = journal.serial.wrapping_add(1);
+            journal.write_session(m, true);
             self.wait_behind(0);
         }
     }

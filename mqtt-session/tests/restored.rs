@@ -1,7 +1,7 @@
 //! The state that a client restores from its records, in an order of records that the random schedules of `journal.rs` do not have.
 
 use mqtt_proto::{Connect, QoS, TopicName, Version};
-use mqtt_session::records::{Entry, Record, Records, Session};
+use mqtt_session::records::{Record, Records};
 use mqtt_session::{Client, Config, Heap, Instant, Outgoing, Refused, SessionLost};
 
 /// A message that was accepted before the session began, and has not been sent in it, is sent by the next process, from a log
@@ -81,50 +81,4 @@ fn more_messages_than_the_limits_allow_are_restored() {
     }
     assert_eq!(next.pending(), 0);
     next.publish(&message, now).expect("it is kept");
-}
-
-/// While the server does not answer, each attempt asks for a clean start. Only the first one has a record, which all of them wait for.
-#[test]
-fn further_attempts_of_a_clean_start_write_nothing() {
-    let now = Instant::from_millis(1);
-    let mut client = Client::new(Config::default(), Heap);
-    client.start_journal();
-    client.restored();
-    let connect = |client: &mut Client<'_>, id| {
-        client.disconnected();
-        let connect = Connect::new(Version::V5, id);
-        client.connect(&connect, now).expect("room for CONNECT");
-    };
-    let sessions = |client: &Client<'_>| -> Vec<u32> {
-        let entries = Records::new(client.journal()).map(|record| Entry::read(&record.unwrap()));
-        let serials = entries.filter_map(|entry| match entry.unwrap() {
-            Some(Entry::Session(Session {
-                clean: true,
-                serial,
-                ..
-            })) => Some(serial),
-            _ => None,
-        });
-        serials.collect()
-    };
-    for _ in 0..3 {
-        connect(&mut client, "id");
-        assert_eq!(sessions(&client), [1]);
-        assert_eq!(client.outgoing(), b"", "its record is not stored");
-    }
-    client.stored(client.journal().len());
-    connect(&mut client, "id");
-    assert_eq!(sessions(&client), []);
-    assert_eq!(client.outgoing()[0], 0x10);
-    // Another client identifier has another session.
-    connect(&mut client, "other");
-    assert_eq!(sessions(&client), [2]);
-    assert_eq!(client.outgoing(), b"");
-    client.stored(client.journal().len());
-    // The server accepted it, so the next clean start ends a session that has begun.
-    client.sent(client.outgoing().len());
-    client.receive(b"\x20\x03\0\0\0", now).expect("CONNACK");
-    client.stored(client.journal().len());
-    connect(&mut client, "other");
-    assert_eq!(sessions(&client), [3]);
 }

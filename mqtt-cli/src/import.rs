@@ -45,7 +45,7 @@ const ACL_FILE: &str = "acl_file";
 const OF_ONE_LISTENER: [&str; 3] = ["max_connections", "max_qos", "max_topic_alias"];
 
 /// Keys that say who may connect and what a client may do. A broker without one of them may be more open than Mosquitto was.
-const PROTECTING: [&str; 15] = [
+const PROTECTING: [&str; 18] = [
     ACL_FILE,
     "allow_anonymous",
     "auth_plugin",
@@ -54,6 +54,8 @@ const PROTECTING: [&str; 15] = [
     "clientid_prefixes",
     "crlfile",
     "global_plugin",
+    "include_dir",
+    "mount_point",
     "password_file",
     "plugin",
     "psk_file",
@@ -61,6 +63,7 @@ const PROTECTING: [&str; 15] = [
     "require_certificate",
     "use_identity_as_username",
     "use_subject_as_username",
+    "use_username_as_clientid",
 ];
 
 /// Keys whose meaning is how this broker works anyway, with these values only if some are given.
@@ -278,11 +281,14 @@ impl Imported {
             self.default.place = joined(address, port);
         } else if is_default_alone && self.default.is_websocket {
             self.default.place = LOCAL.to_owned();
+        } else if !is_default_alone && self.default.has_settings() {
+            self.default.place = joined(EVERYWHERE, "1883");
         }
         // Otherwise Mosquitto does not open the default listener, and what is said of it is of no other.
-        if has_address || is_default_alone {
+        if is_default_alone || !self.default.place.is_empty() {
             self.listeners.insert(0, std::mem::take(&mut self.default));
         }
+        self.refuse_anonymous();
         for listener in &mut self.listeners {
             self.unsupported.append(&mut listener.complete());
         }
@@ -290,6 +296,21 @@ impl Imported {
         // The broker opens this listener without an address.
         if let Some(default) = self.listeners.pop_if(|it| it.place.is_empty()) {
             self.values.extend(default.values);
+        }
+    }
+
+    /// Says that clients without a user name are refused where no line says something else and Mosquitto has a listener.
+    fn refuse_anonymous(&mut self) {
+        let decides = |values: &BTreeMap<_, _>| {
+            values.contains_key("allow-anonymous") || values.contains_key("user-file")
+        };
+        let refused = ("allow-anonymous", "false".to_owned());
+        if self.per_listener {
+            let undecided = self.listeners.iter_mut().filter(|it| !decides(&it.values));
+            let opened = undecided.filter(|it| !it.place.is_empty());
+            opened.for_each(|it| it.values.extend([refused.clone()]));
+        } else if self.listeners.iter().any(|it| !it.place.is_empty()) && !decides(&self.values) {
+            self.values.extend([refused]);
         }
     }
 

@@ -79,6 +79,16 @@ impl Listening {
         true
     }
 
+    /// Returns whether a line says how it is, beside whom it lets in without a user name: Mosquitto opens the default listener then.
+    pub(super) fn has_settings(&self) -> bool {
+        let mut keys = self.values.keys();
+        self.is_websocket
+            || self.asks_certificate
+            || self.client_ca.is_some()
+            || !self.limits.is_empty()
+            || keys.any(|key| *key != "allow-anonymous")
+    }
+
     /// Returns its address with its scheme, as TOML has it.
     pub(super) fn bind(&self) -> String {
         let scheme = match (

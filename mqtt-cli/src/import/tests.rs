@@ -42,7 +42,10 @@ user-file = "/etc/mosquitto/the \"passwords\""
 #[test]
 fn known_keys_are_converted_and_others_are_listed() {
     assert_eq!(toml_of(THEIRS), OURS);
-    assert_eq!(toml_of("port 1885\n"), "bind = [\"0.0.0.0:1885\"]\n");
+    assert_eq!(
+        toml_of("port 1885\nallow_anonymous true\n"),
+        "bind = [\"0.0.0.0:1885\"]\nallow-anonymous = true\n"
+    );
     assert_eq!(toml_of("# nothing\n\n"), "");
 }
 
@@ -57,10 +60,10 @@ fn values_without_a_counterpart_are_listed() {
         let listed = format!("\n# What cannot be said:\n# line 1: {line}\n");
         assert_eq!(toml_of(line), listed);
     }
-    let ours = "bind = [\"127.0.0.1:1884\"]\n\n\
+    let ours = "bind = [\"127.0.0.1:1884\"]\nallow-anonymous = false\n\n\
                 # What cannot be said:\n# line 1: listener 1884 127.0.0.1 more\n";
     assert_eq!(toml_of("listener 1884 127.0.0.1 more"), ours);
-    let ours = "\n[[listener]]\nbind = [\"ws://127.0.0.1:1883\"]\nwebsocket-path = \"*\"\n";
+    let ours = "allow-anonymous = false\n\n[[listener]]\nbind = [\"ws://127.0.0.1:1883\"]\nwebsocket-path = \"*\"\n";
     assert_eq!(toml_of("protocol websockets"), ours);
     let ours = "log = \"warn\"\n";
     assert_eq!(toml_of("log_type error\nlog_type warning\n"), ours);
@@ -72,7 +75,7 @@ fn values_without_a_counterpart_are_listed() {
 fn what_needs_a_missing_setting_is_listed() {
     let rest = "crlfile /r\nuse_identity_as_username true\n";
     let no_ca = format!("listener 8883\ncertfile /c\nkeyfile /k\ncafile /a\n{rest}");
-    let ours = "\n[[listener]]\nbind = [\"mqtts://0.0.0.0:8883\"]\ncert = [\"/c\"]\nkey = [\"/k\"]\n\n\
+    let ours = "allow-anonymous = false\n\n[[listener]]\nbind = [\"mqtts://0.0.0.0:8883\"]\ncert = [\"/c\"]\nkey = [\"/k\"]\n\n\
                 # What cannot be said:\n# line 5: crlfile /r\n# line 6: use_identity_as_username true\n";
     assert_eq!(toml_of(&no_ca), ours);
     let no_certificate = format!("keyfile /k\nrequire_certificate true\ncafile /a\n{rest}");
@@ -108,6 +111,7 @@ allow-anonymous = true
 
 [[listener]]
 bind = ["mqtts://0.0.0.0:8883"]
+allow-anonymous = false
 cert = ["/etc/broker.pem"]
 client-ca = "/etc/ca.pem"
 identity-as-username = "common-name"
@@ -121,6 +125,7 @@ websocket-path = "*"
 
 [[listener]]
 bind = ["ws://0.0.0.0:9002"]
+allow-anonymous = false
 websocket-path = "*"
 
 # What cannot be said:
@@ -134,22 +139,23 @@ fn settings_of_one_listener_stay_separate() {
     assert_eq!(ours, OUR_LISTENERS);
     assert!(mqtt_broker_host::Settings::parse(&ours).is_ok());
     let default = "port 8883\ncertfile c\nkeyfile k\ncafile a\n";
-    let ours = "\n[[listener]]\nbind = [\"mqtts://0.0.0.0:8883\"]\ncert = [\"c\"]\nkey = [\"k\"]\n";
+    let ours = "allow-anonymous = false\n\n[[listener]]\nbind = [\"mqtts://0.0.0.0:8883\"]\ncert = [\"c\"]\nkey = [\"k\"]\n";
     assert_eq!(toml_of(default), ours);
 }
 
 /// Limits that Mosquitto has for each listener do not become those of all listeners.
 #[test]
 fn limits_of_one_listener_are_listed() {
-    let alone = "listener 1883\nmax_connections 5\nmax_qos 1\n";
-    let ours = "bind = [\"0.0.0.0:1883\"]\nconnections = 5\nmaximum-qos = 1\n";
+    let alone = "listener 1883\nallow_anonymous true\nmax_connections 5\nmax_qos 1\n";
+    let ours =
+        "bind = [\"0.0.0.0:1883\"]\nallow-anonymous = true\nconnections = 5\nmaximum-qos = 1\n";
     assert_eq!(toml_of(alone), ours);
     assert_eq!(toml_of("max_connections 5\n"), "connections = 5\n");
-    let two = "listener 1883\nmax_connections 5000\nmax_qos 1\nmax_topic_alias 7\n\
+    let two = "password_file p\nlistener 1883\nmax_connections 5000\nmax_qos 1\nmax_topic_alias 7\n\
                listener 1884\nmax_connections 5000\nmax_qos 1\nmax_topic_alias 8\n";
-    let ours = "bind = [\"0.0.0.0:1883\", \"0.0.0.0:1884\"]\nmaximum-qos = 1\n\n\
-                # What cannot be said:\n# line 2: max_connections 5000\n# line 4: max_topic_alias 7\n\
-                # line 6: max_connections 5000\n# line 8: max_topic_alias 8\n";
+    let ours = "bind = [\"0.0.0.0:1883\", \"0.0.0.0:1884\"]\nmaximum-qos = 1\nuser-file = \"p\"\n\n\
+                # What cannot be said:\n# line 3: max_connections 5000\n# line 5: max_topic_alias 7\n\
+                # line 7: max_connections 5000\n# line 9: max_topic_alias 8\n";
     assert_eq!(toml_of(two), ours);
 }
 
@@ -165,4 +171,26 @@ fn lines_that_protect_are_told() {
     let own_rules = "per_listener_settings true\nlistener 1883\nallow_anonymous true\nacl_file a\n";
     assert_eq!(import(own_rules).protecting, [(4, "acl_file a".to_owned())]);
     assert_eq!(import(THEIR_LISTENERS).protecting, []);
+}
+
+/// Mosquitto opens the default listener beside others if a line before them says how it is.
+#[test]
+fn lines_before_the_first_listener_are_of_the_default_one() {
+    let limited = "max_connections 5\nallow_anonymous true\nlistener 1884\n";
+    let ours = "bind = [\"0.0.0.0:1883\", \"0.0.0.0:1884\"]\nallow-anonymous = true\n\n\
+                # What cannot be said:\n# line 1: max_connections 5\n";
+    assert_eq!(toml_of(limited), ours);
+    let users =
+        "per_listener_settings true\npassword_file p\nlistener 1884\nallow_anonymous true\n";
+    let ours = "\n[[listener]]\nbind = [\"0.0.0.0:1883\"]\nuser-file = \"p\"\n\
+                \n[[listener]]\nbind = [\"0.0.0.0:1884\"]\nallow-anonymous = true\n";
+    assert_eq!(toml_of(users), ours);
+}
+
+/// Mosquitto lets in no client without a user name where it listens, unless a line says so.
+#[test]
+fn clients_without_a_user_name_are_refused_as_in_mosquitto() {
+    let ours = "bind = [\"0.0.0.0:1883\"]\nallow-anonymous = false\n";
+    assert_eq!(toml_of("listener 1883\n"), ours);
+    assert_eq!(toml_of("max_keepalive 60\n"), "keep-alive-maximum = 60\n");
 }

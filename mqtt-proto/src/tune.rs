@@ -1,6 +1,6 @@
 //! The choice between fast code and small code, at one place with one name.
 //!
-//! Attributes such as `inline` do not choose: they are the same on all targets.
+//! In this crate, attributes such as `inline` do not choose: they are the same on all targets.
 
 /// Whether fast code is preferred to small code: on targets of 64 bits, which are hosts.
 ///

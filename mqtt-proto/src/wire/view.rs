@@ -93,9 +93,9 @@ impl<'a> View<'a> {
         self.read_as::<false>(first, body, v5);
     }
 
-    /// The fast path: reads a whole PUBLISH at the front of `input`, as [`frame()`](super::frame()) and [`Self::read`] do. Returns
-    /// its properties and its length in bytes, or `None` for any other packet and if a rule is broken. Here the compiler knows
-    /// the layout, and no walk through it is left.
+    /// The fast path: reads a whole PUBLISH at the front of `input`, as [`frame()`](super::frame()) and [`Self::read`] do. The
+    /// caller has checked the packet type. Returns its properties and its length in bytes, or `None` if it is not whole or breaks a
+    /// rule; the view has no meaning then. Here the compiler knows the layout, and no walk through it is left.
     #[inline(always)]
     pub fn read_publish(
         &mut self,

@@ -12,7 +12,7 @@ use crate::memory::Memory;
 #[cfg(feature = "alloc")]
 const LIMIT: usize = 256 << 10;
 
-/// The longest record beside the packet of a message and a client identifier.
+/// The bytes that are reserved for a record beside the packet of a message and a client identifier.
 const HEAD: usize = 40;
 
 /// The bytes that a lent buffer leaves free for each slot, for the record of its end.

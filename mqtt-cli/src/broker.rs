@@ -158,7 +158,7 @@ async fn listen(
     }
 }
 
-/// Prints the settings of a configuration file of Mosquitto. Fails afterwards if the result would be more open.
+/// Prints the settings of a configuration file of Mosquitto. Fails afterwards if the result may allow more.
 fn print(path: &Path) -> Result<(), Failure> {
     let text = std::fs::read_to_string(path);
     let text = text.map_err(|error| fail(format!("{}: {error}", path.display())))?;
@@ -172,7 +172,7 @@ fn print(path: &Path) -> Result<(), Failure> {
         .map(|(at, line)| format!("line {at}: {line}"))
         .collect();
     Err(fail(format!(
-        "the settings lack what protects the broker, and let in more clients than Mosquitto: {}",
+        "the settings lack lines that protect the broker, and may allow more than Mosquitto: {}",
         lines.join("; ")
     )))
 }

@@ -21,7 +21,7 @@ use crate::store::counted;
 /// Publishes messages.
 ///
 /// The options are those of mosquitto_pub. Exits with 0 when every message was sent and, at QoS 1 and 2, acknowledged; with the
-/// CONNACK code if the broker refused the connection; with 2 for wrong arguments; otherwise with 1. The program reconnects after
+/// CONNACK code if the broker refused the connection; otherwise with 1, also for wrong arguments. The program reconnects after
 /// a lost connection. At QoS 2 no message is delivered twice if the session outlives the connection (-c and -i). With --store,
 /// lines are accepted without a connection, and the number of stored lines is printed. At most 1,024 of them, of 16 MiB together,
 /// wait for the broker; the next line waits until one is acknowledged. They are delivered by this process or by the next one with

@@ -28,7 +28,7 @@ const OVER: &str = "the broker refused the subscription when it was made again";
 /// Subscribes and prints messages.
 ///
 /// The options are those of mosquitto_sub. Exits with 0 when -C or -E is done or on Ctrl-C; with 27 at the end of the time of -W;
-/// with the CONNACK code if the broker refused the connection; with 2 for wrong arguments; otherwise with 1. The program
+/// with the CONNACK code if the broker refused the connection; otherwise with 1, also for wrong arguments. The program
 /// reconnects after a lost connection. A message is acknowledged after it was printed.
 #[derive(Args, Debug)]
 #[command(
